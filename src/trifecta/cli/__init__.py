@@ -1,0 +1,1 @@
+"""The command line: one small file for each command; no logic, only arguments and printing."""

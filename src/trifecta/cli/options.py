@@ -1,0 +1,163 @@
+"""Arguments that several commands share, and the run request they make."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from trifecta.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trifecta.run.request import Request
+
+FLAGS = {
+    "--epochs": "training.epochs",
+    "--batch-size": "training.batch_size",
+    "--learning-rate": "training.learning_rate",
+    "--sequence-length": "data.sequence_length",
+    "--max-steps": "training.max_steps",
+    "--device": "execution.device",
+    "--seed": "training.seed",
+}
+"""The familiar flags and the recipe keys that they set."""
+
+_OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
+
+
+def complete_key(incomplete: str) -> list[tuple[str, str]]:
+    """Recipe keys, and values after the `=` where only some are allowed. Files are completed by the shell itself."""
+    from trifecta.recipe.keys import known_keys
+
+    if not incomplete:
+        return []
+    key, equals, _ = incomplete.partition("=")
+    if equals:
+        return [(f"{key}={choice}", "") for known in known_keys() if known.key == key for choice in known.choices]
+    return list({known.key: (f"{known.key}=", known.help) for known in known_keys()}.values())
+
+
+def complete_preset() -> list[str]:
+    from trifecta.recipe.presets import preset_names
+
+    return list(preset_names())
+
+
+_RECIPE, _TRAINING = "Model and data", "Training"
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="DATA",
+        help="Files, folders, globs or -; a .yaml is a recipe; key=value sets a recipe key. Default: built-in text.",
+        autocompletion=complete_key,
+    ),
+]
+Config = Annotated[
+    str | None, typer.Option(metavar="RECIPE", help="A recipe in YAML, or a preset.", rich_help_panel=_RECIPE)
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="What the recipe builds on; see `trifecta presets`.", rich_help_panel=_RECIPE,
+        autocompletion=complete_preset,
+    ),
+]  # fmt: skip
+Arch = Annotated[str | None, typer.Option(metavar="NAME", help="Architecture: gpt.", rich_help_panel=_RECIPE)]
+SequenceLength = Annotated[
+    int | None, typer.Option(metavar="TOKENS", help="Tokens in a training sequence.", rich_help_panel=_RECIPE)
+]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="Passes over the text.", rich_help_panel=_TRAINING)]
+MaxSteps = Annotated[int | None, typer.Option(metavar="N", help="Updates at most.", rich_help_panel=_TRAINING)]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Sequences in a batch.", rich_help_panel=_TRAINING)]
+LearningRate = Annotated[
+    float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_TRAINING)
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_TRAINING)
+]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", help="All random choices follow from it.", rich_help_panel=_TRAINING)
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a checkpoint in one.", show_default=False)]
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
+    """Recipes (.yaml, .yml), overrides (key.path=value, unless a file has that very name), and the rest: data."""
+    recipes, overrides, data = [], [], []
+    for argument in arguments:
+        if argument.lower().endswith((".yaml", ".yml")) and not _OVERRIDE.match(argument):
+            recipes.append(argument)
+        elif _OVERRIDE.match(argument) and not Path(argument).exists():
+            overrides.append(argument)
+        else:
+            data.append(argument)
+    return recipes, tuple(overrides), tuple(data)
+
+
+def request(
+    arguments: Sequence[str] | None, *, config: str | None, preset: str | None, arch: str | None, **flags: Any
+) -> Request:
+    """What the user asked for, as `trifecta.run` takes it. Flags by parameter name; None where not given.
+
+    Raises:
+        RecipeError: more than one recipe.
+    """
+    from trifecta.run.request import Request
+
+    recipes, overrides, data = split(arguments or [])
+    recipes = [*([config] if config is not None else []), *recipes]
+    if len(recipes) > 1:
+        raise RecipeError(
+            f"more than one recipe: {', '.join(recipes)}",
+            where="command line",
+            fix="give one recipe, and what differs as key=value",
+        )
+    given = {
+        key: (flag, flags[name])
+        for flag, key in FLAGS.items()
+        if flags.get(name := flag.removeprefix("--").replace("-", "_")) is not None
+    }
+    return Request(
+        config=recipes[0] if recipes else None, preset=preset, overrides=overrides, flags=given, data=data, arch=arch
+    )
+
+
+@contextmanager
+def progress_line(stream: TextIO | None = None) -> Iterator[Callable[[str, float | None], None] | None]:
+    """A function (what, share done) that keeps one line of a terminal up to date; None where there is no terminal."""
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield None
+        return
+
+    def show(what: str, ratio: float | None) -> None:
+        print(f"\r\x1b[K{what}{'' if ratio is None else f' {ratio:.0%}'} ...", end="", file=stream, flush=True)
+
+    try:
+        yield show
+    finally:
+        print("\r\x1b[K", end="", file=stream, flush=True)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Writes a file that doesn't exist yet.
+
+    Raises:
+        RecipeError: it exists; nothing of the user's is overwritten.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise RecipeError(
+            "this file exists already", where=str(path), fix="choose another name, or delete it first"
+        ) from None

@@ -1,0 +1,104 @@
+"""Tokens on disk, written once, mapped into memory when read."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trifecta.data.split import Part
+
+Int64 = npt.NDArray[np.int64]
+
+
+class TokenStore:
+    """One part of a text as tokens.
+
+    tokens: uint16 or uint32, read-only, mapped. documents: where each document begins. characters, bytes: length of
+    the text, and of its UTF-8. fingerprint: names its content.
+
+    Raises:
+        ValueError, KeyError, OSError: the folder isn't a whole store.
+    """
+
+    def __init__(self, folder: Path, part: Part, facts: dict[str, Any], fingerprint: str):
+        self._arguments = (folder, part, facts, fingerprint)
+        self.part: Part = part
+        self.characters, self.bytes = int(facts["characters"]), int(facts["bytes"])
+        self.fingerprint = fingerprint
+        dtype = np.dtype({"uint16": "<u2", "uint32": "<u4"}[facts["dtype"]])
+        self.tokens = _map(folder / f"{part}.tokens", dtype, int(facts["tokens"]))
+        self.documents = _map(folder / f"{part}.documents", np.dtype("<i8"), int(facts["documents"]))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A process that gets it maps the file itself; pickling the map would copy every token.
+        return TokenStore, self._arguments
+
+
+def _map(file: Path, dtype: np.dtype[Any], length: int) -> npt.NDArray[Any]:
+    if file.stat().st_size != length * dtype.itemsize:
+        raise ValueError(f"{file} should have {length * dtype.itemsize} bytes, but has {file.stat().st_size}")
+    if not length:
+        return np.zeros(0, dtype)
+    return np.memmap(file, dtype, mode="r", shape=(length,))
+
+
+class PartWriter:
+    """Writes the tokens of one part, and counts.
+
+    Args:
+        end_of_text: id that follows each whole document; None for none.
+        unknown: id to count.
+    """
+
+    def __init__(self, folder: Path, part: Part, *, vocab_size: int, end_of_text: int | None, unknown: int | None):
+        self._folder, self._part = folder, part
+        self._dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+        self._end_of_text, self._unknown = end_of_text, unknown
+        self._file = open(folder / f"{part}.tokens", "wb")  # noqa: SIM115 - closed by finish
+        self._starts, self._between = array("q"), True
+        self._hash = hashlib.blake2b(digest_size=8)
+        self.document_hashes = array("Q")
+        self.tokens = self.characters = self.bytes = self.unknowns = 0
+
+    def add(self, ids: Int64, text: str, *, ends_document: bool) -> None:
+        """The next piece of text."""
+        if self._between:
+            self._starts.append(self.tokens)
+        if self._unknown is not None:
+            self.unknowns += int(np.count_nonzero(ids == self._unknown))
+        if ends_document and self._end_of_text is not None:
+            ids = np.append(ids, self._end_of_text)
+        self._file.write(ids.astype(self._dtype).tobytes())
+        encoded = text.encode()
+        self.tokens += len(ids)
+        self.characters += len(text)
+        self.bytes += len(encoded)
+        self._hash.update(encoded)
+        self._between = ends_document
+        if ends_document:
+            self.document_hashes.append(int.from_bytes(self._hash.digest(), "little"))
+            self._hash = hashlib.blake2b(digest_size=8)
+
+    def finish(self) -> dict[str, Any]:
+        """Writes the rest; returns what TokenStore needs to know."""
+        self._file.close()
+        np.array(self._starts, "<i8").tofile(self._folder / f"{self._part}.documents")
+        return {
+            "dtype": "uint16" if self._dtype.itemsize == 2 else "uint32",
+            "tokens": self.tokens,
+            "documents": len(self._starts),
+            "characters": self.characters,
+            "bytes": self.bytes,
+        }
+
+    def close(self) -> None:
+        """Closes the file, also after an error."""
+        self._file.close()

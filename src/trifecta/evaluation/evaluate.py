@@ -1,0 +1,71 @@
+"""Loss over a whole split, by counted tokens, in constant memory."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from trifecta.evaluation.metrics import bits_per_byte, perplexity
+from trifecta.types import Batch, LossSum
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss in nats per counted target, exp of it, bits per UTF-8 byte of the split's text, and what was counted."""
+
+    loss: float
+    perplexity: float
+    bits_per_byte: float
+    tokens: int
+    seconds: float
+
+
+def evaluate(
+    module: torch.nn.Module,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]],
+    text_bytes: int,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Evaluation | None:
+    """Sums losses and counts over all batches, then divides once; None if asked to stop on the way.
+
+    Leaves the module's mode and torch's random state as they were.
+
+    Args:
+        module: batch -> LossSum. text_bytes: UTF-8 bytes of the text that the batches hold.
+        progress: called with the number of targets counted so far.
+    """
+    started = time.perf_counter()
+    totals: dict[str, float] = defaultdict(float)
+    weights: dict[str, float] = defaultdict(float)
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                if should_stop():
+                    return None
+                with autocast():
+                    result: LossSum = module(batch.to(device))
+                for name, (total, weight) in result.terms.items():
+                    totals[name] += float(total)
+                    weights[name] += weight
+                progress(int(sum(weights.values())))
+    finally:
+        module.train(was_training)
+    loss = sum(totals[name] / weights[name] for name in totals if weights[name])
+    return Evaluation(
+        loss=loss,
+        perplexity=perplexity(loss),
+        bits_per_byte=bits_per_byte(sum(totals.values()), text_bytes),
+        tokens=int(sum(weights.values())),
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,1 @@
+"""Generation: sampling, key-value cache, the loop that writes."""

@@ -1,0 +1,44 @@
+"""Keys and values of the positions a model has already seen, so that a new token costs one position."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_BLOCK = 256
+
+
+class LayerCache:
+    """One layer's keys and values, (B, H, S, K), in memory that grows by blocks of 256 positions.
+
+    The first `extend` decides batch, heads, width, dtype and device.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._keys = self._values = torch.empty(0)
+
+    def extend(self, keys_BHTK: Tensor, values_BHTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Appends T positions; returns views of all S positions held."""
+        stop = self.length + keys_BHTK.shape[2]
+        if self._keys.dim() < 4 or stop > self._keys.shape[2]:
+            self._keys, self._values = (
+                self._grown(self._keys, keys_BHTK, stop),
+                self._grown(self._values, values_BHTK, stop),
+            )
+        self._keys[:, :, self.length : stop] = keys_BHTK
+        self._values[:, :, self.length : stop] = values_BHTK
+        self.length = stop
+        return self._keys[:, :, :stop], self._values[:, :, :stop]
+
+    def _grown(self, old: Tensor, like_BHTK: Tensor, length: int) -> Tensor:
+        B, H, _, K = like_BHTK.shape
+        new = like_BHTK.new_empty(B, H, -(-length // _BLOCK) * _BLOCK, K)
+        if self.length:
+            new[:, :, : self.length] = old[:, :, : self.length]
+        return new
+
+
+def new_cache(num_layers: int) -> list[LayerCache]:
+    """An empty cache for a model: one entry a layer."""
+    return [LayerCache() for _ in range(num_layers)]

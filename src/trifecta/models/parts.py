@@ -1,0 +1,55 @@
+"""What each parameter of a model is, and how many there are of each kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+from torch import nn
+
+Role = Literal["matrix", "embedding", "head", "bias", "norm"]
+
+
+def roles(model: nn.Module) -> dict[str, Role]:
+    """Role of each parameter by name, each once; a tied head is listed once, as embedding.
+
+    matrix: a hidden 2-D weight. bias: of a linear layer. norm: gains and shifts.
+    """
+    named: dict[str, Role] = {}
+    seen: set[int] = set()
+    for prefix, module in model.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                named[f"{prefix}.{leaf}" if prefix else leaf] = _role(module, prefix, leaf)
+    return named
+
+
+def _role(module: nn.Module, prefix: str, leaf: str) -> Role:
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return "norm"
+    assert isinstance(module, nn.Linear), f"{prefix}.{leaf} has no role"
+    if leaf == "bias":
+        return "bias"
+    return "head" if prefix == "head" else "matrix"
+
+
+def part_sizes(model: nn.Module) -> dict[str, int]:
+    """Parameters in each part: embedding, position, attention, feedforward, norm, head. Empty parts are left out."""
+    kinds = roles(model)
+    sizes: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        if kinds[name] in ("norm", "head"):
+            part: str = kinds[name]
+        elif kinds[name] == "embedding":
+            part = "position" if name.endswith("position.weight") else "embedding"
+        else:
+            part = "feedforward" if ".feedforward." in name else "attention"
+        sizes[part] += parameter.numel()
+    return {
+        part: sizes[part]
+        for part in ("embedding", "position", "attention", "feedforward", "norm", "head")
+        if sizes[part]
+    }

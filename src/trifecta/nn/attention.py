@@ -1,0 +1,123 @@
+"""Multi-head and grouped-query self-attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trifecta.nn.dropout import Dropout, dropout
+from trifecta.nn.position import causal_bias, rotate
+
+
+class LayerCache(Protocol):
+    """Keys and values of the positions that one layer has already seen."""
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+
+    def extend(self, keys_BHTK: Tensor, values_BHTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Appends T positions and returns all S of them."""
+
+
+class Attention(nn.Module):
+    """softmax(Q K^T / sqrt(K) + bias) V for each head, then one projection (Vaswani et al., 2017).
+
+    With fewer key and value heads than heads, H / Hkv query heads share each (Ainslie et al., 2023). Three separate
+    matrices: on a CPU one fused matrix was no faster (3.30 against 3.39 ms), and optimizers, initialisers and name maps
+    would all have to cut it up again.
+
+    Args:
+        make_head_norm: makes the norm of queries and of keys over the head width (Henry et al., 2020); None for none.
+        dropout: rate at the attention weights and at the output.
+        explicit: explicit mask and softmax instead of the fused kernel.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        bias: bool,
+        dropout: float,
+        make_head_norm: Callable[[int], nn.Module] | None,
+        explicit: bool,
+    ):
+        super().__init__()
+        self.head_width = d_model // num_heads
+        self.dropout, self.explicit = dropout, explicit
+        self.query = nn.Linear(d_model, num_heads * self.head_width, bias=bias)
+        self.key = nn.Linear(d_model, num_kv_heads * self.head_width, bias=bias)
+        self.value = nn.Linear(d_model, num_kv_heads * self.head_width, bias=bias)
+        self.query_norm = make_head_norm(self.head_width) if make_head_norm else nn.Identity()
+        self.key_norm = make_head_norm(self.head_width) if make_head_norm else nn.Identity()
+        self.out = nn.Linear(num_heads * self.head_width, d_model, bias=bias)
+        self.out_dropout = Dropout(dropout)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        *,
+        rotation: Tensor | None = None,
+        bias: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """rotation: rows of a rotary table. bias: added to the scores, (T, S) or (H, T, S); None: causal."""
+        heads = (-1, self.head_width)
+        q_BTHK = self.query_norm(self.query(x_BTD).unflatten(-1, heads))
+        k_BTHK = self.key_norm(self.key(x_BTD).unflatten(-1, heads))
+        v_BHSK = self.value(x_BTD).unflatten(-1, heads).transpose(1, 2)
+        if rotation is not None:
+            q_BTHK, k_BTHK = rotate(q_BTHK, rotation), rotate(k_BTHK, rotation)
+        k_BHSK = k_BTHK.transpose(1, 2)
+        if cache is not None:
+            k_BHSK, v_BHSK = cache.extend(k_BHSK, v_BHSK)
+        rate = self.dropout if self.training else 0.0
+        mixed_BHTK = attend(q_BTHK.transpose(1, 2), k_BHSK, v_BHSK, bias, dropout_rate=rate, explicit=self.explicit)
+        out: Tensor = self.out_dropout(self.out(mixed_BHTK.transpose(1, 2).flatten(2)))
+        return out
+
+
+def attend(
+    q_BHTK: Tensor,
+    k_BHSK: Tensor,
+    v_BHSK: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dropout_rate: float = 0.0,
+    explicit: bool = False,
+) -> Tensor:
+    """Scaled dot-product attention, (B, H, T, K). bias None: causal, the T queries being the last of the S positions.
+
+    On a CPU the fused kernel knows no dropout and torch would fall back to a slow path, so the explicit one serves.
+    """
+    T, S = q_BHTK.shape[2], k_BHSK.shape[2]
+    if explicit or (dropout_rate and q_BHTK.device.type == "cpu"):
+        return _attend_explicitly(q_BHTK, k_BHSK, v_BHSK, bias, dropout_rate)
+    if bias is None and 1 < T < S:
+        bias = causal_bias(T, S, q_BHTK)
+    return F.scaled_dot_product_attention(
+        q_BHTK,
+        k_BHSK,
+        v_BHSK,
+        None if bias is None else bias.to(q_BHTK.dtype),
+        dropout_p=dropout_rate,
+        is_causal=bias is None and 1 < T == S,
+        enable_gqa=q_BHTK.shape[1] != k_BHSK.shape[1],  # faster than repeating the heads: 1.46 against 1.86 ms
+    )
+
+
+def _attend_explicitly(
+    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias: Tensor | None, dropout_rate: float
+) -> Tensor:
+    group = q_BHTK.shape[1] // k_BHSK.shape[1]
+    if group > 1:
+        k_BHSK, v_BHSK = k_BHSK.repeat_interleave(group, 1), v_BHSK.repeat_interleave(group, 1)
+    scores_BHTS = (q_BHTK * q_BHTK.shape[-1] ** -0.5) @ k_BHSK.transpose(-2, -1)
+    scores_BHTS += causal_bias(q_BHTK.shape[2], k_BHSK.shape[2], q_BHTK) if bias is None else bias
+    weights_BHTS = scores_BHTS.softmax(-1).to(v_BHSK.dtype)
+    return (dropout(weights_BHTS, dropout_rate) if dropout_rate else weights_BHTS) @ v_BHSK

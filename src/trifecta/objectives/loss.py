@@ -1,0 +1,112 @@
+"""The loss inside one module's forward: head applied at supervised positions only, in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from trifecta.types import IGNORE, Batch, LossSum
+
+CHUNK_ELEMENTS = 1 << 23
+"""Most logits that exist at once: 32 MB in fp32."""
+
+Head = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Objective(Protocol):
+    """What is to be learned."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> LossSum:
+        """Sums and counts of one batch."""
+
+
+class LossModule(nn.Module):
+    """Model and objective as one module, which DDP, FSDP and compile wrap as a whole."""
+
+    def __init__(self, model: nn.Module, objective: Objective):
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch) -> LossSum:
+        """Sums and counts of one batch."""
+        return self.objective.loss(self.model, batch)
+
+
+def cross_entropy_sum(
+    hidden_BTD: torch.Tensor,
+    targets_BT: torch.Tensor,
+    head: Head,
+    head_parameters: Sequence[nn.Parameter],
+    *,
+    vocab_size: int,
+    supervised: int,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> torch.Tensor:
+    """Sum over supervised positions of -log softmax(head(hidden))[target], in nats, as a scalar with gradient.
+
+    Args:
+        hidden_BTD, targets_BT: last hidden states, and target ids or IGNORE.
+        head: hidden states (N, D) to logits (N, V).
+        head_parameters: every parameter that `head` uses.
+        vocab_size: V, the number of logits at a position.
+        supervised: how many targets aren't IGNORE (the batch knows, so a GPU needn't be asked).
+        chunk_elements: most logits at once; larger inputs are done in pieces whose gradients are computed during the
+            forward pass, so that B x T x V logits never exist.
+    """
+    hidden_ND = hidden_BTD.flatten(0, -2)
+    targets_N = targets_BT.flatten()
+    if supervised == 0:
+        return hidden_ND.sum() * 0.0
+    if supervised < targets_N.numel():
+        positions = (targets_N != IGNORE).nonzero().squeeze(1)
+        hidden_ND, targets_N = hidden_ND[positions], targets_N[positions]
+    rows = max(1, chunk_elements // vocab_size)
+    if hidden_ND.size(0) <= rows:
+        return _chunk_loss(hidden_ND, targets_N, head)
+    total: torch.Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, targets_N, head, rows, *head_parameters
+    )
+    return total
+
+
+def _chunk_loss(hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head) -> torch.Tensor:
+    logits_NV = head(hidden_ND)
+    at_least_fp32 = torch.promote_types(logits_NV.dtype, torch.float32)
+    return F.cross_entropy(logits_NV.to(at_least_fp32), targets_N, reduction="sum")
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Loss and gradients of each chunk in the forward pass; the backward pass only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, rows: int, *parameters: nn.Parameter
+    ) -> torch.Tensor:
+        wanted = hidden_ND.requires_grad or any(p.requires_grad for p in parameters)
+        total = hidden_ND.new_zeros((), dtype=torch.promote_types(hidden_ND.dtype, torch.float32))
+        hidden_grad = torch.empty_like(hidden_ND) if wanted else None
+        parameter_grads = [torch.zeros_like(p) for p in parameters] if wanted else []
+        for start in range(0, hidden_ND.size(0), rows):
+            piece = slice(start, start + rows)
+            with torch.set_grad_enabled(wanted):
+                chunk = hidden_ND[piece].detach().requires_grad_(wanted)
+                loss = _chunk_loss(chunk, targets_N[piece], head)
+            if hidden_grad is not None:
+                gradients = torch.autograd.grad(loss, [chunk, *parameters])
+                hidden_grad[piece] = gradients[0]
+                for sum_, gradient in zip(parameter_grads, gradients[1:], strict=True):
+                    sum_ += gradient
+            total += loss.detach()
+        ctx.gradients = (hidden_grad, parameter_grads)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
+        hidden_grad, parameter_grads = ctx.gradients
+        scale = grad_outputs[0]
+        return hidden_grad * scale, None, None, None, *(gradient * scale for gradient in parameter_grads)

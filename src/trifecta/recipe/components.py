@@ -1,0 +1,308 @@
+"""One pydantic model for each row of each table: what a recipe may write under a `type`.
+
+No torch here. The factory registered under the same name takes exactly these fields, which a test compares.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Resume = Literal["free", "recorded", "refused"]
+"""What a resume may do with a changed key: take it, take it and record it in the journal, or refuse it."""
+
+
+def key(default: Any, help: str, *, resume: Resume, unit: str | None = None, **bounds: Any) -> Any:
+    """A recipe key: default, help, unit, bounds (gt, ge, lt, le, min_length), and what a resume may do with it."""
+    extra: dict[str, Any] = {"resume": resume} | ({"unit": unit} if unit else {})
+    return Field(default, description=help, json_schema_extra=extra, **bounds)
+
+
+class Section(BaseModel):
+    """Frozen, strict, without unknown keys, NaN or infinity."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True, defer_build=True
+    )
+
+
+M = TypeVar("M", bound=Section)
+
+
+def default(model: type[M]) -> M:
+    """A model with its defaults. Its validator isn't built, which would take time at import."""
+    return cast(M, model.model_construct())
+
+
+# ---------------------------------------------------------------------------------------------------- tokenizers
+
+
+class CharTokenizer(Section):
+    """One token for each character of the data, and an unknown."""
+
+    type: Literal["char"] = "char"
+    vocab_size: int | None = key(
+        None, "Keep only the most frequent characters, special tokens included; the rest become unknown. Default: all.",
+        resume="refused", unit="tokens", ge=3,
+    )  # fmt: skip
+
+
+class ByteTokenizer(Section):
+    """One token for each byte of UTF-8: 256 tokens and an end of text; lossless, nothing to train."""
+
+    type: Literal["byte"] = "byte"
+
+
+class BpeTokenizer(Section):
+    """Byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019); lossless."""
+
+    type: Literal["bpe"] = "bpe"
+    vocab_size: int = key(8000, "Number of tokens, special tokens included.", resume="refused", unit="tokens", ge=258)
+    min_frequency: int = key(2, "A pair seen less often is not merged.", resume="refused", ge=1)
+
+
+class WordPieceTokenizer(Section):
+    """WordPiece (Schuster and Nakajima, 2012), as in BERT; not lossless: white space is normalised."""
+
+    type: Literal["wordpiece"] = "wordpiece"
+    vocab_size: int = key(8000, "Number of tokens, special tokens included.", resume="refused", unit="tokens", ge=64)
+    min_frequency: int = key(2, "A pair seen less often is not merged.", resume="refused", ge=1)
+    lowercase: bool = key(False, "Lower-case the text and strip accents first.", resume="refused")
+
+
+class UnigramTokenizer(Section):
+    """Unigram language model (Kudo, 2018), as in T5, with byte fall-back; lossless."""
+
+    type: Literal["unigram"] = "unigram"
+    vocab_size: int = key(8000, "Number of tokens, special tokens included.", resume="refused", unit="tokens", ge=320)
+
+
+class FileTokenizer(Section):
+    """A trained tokenizer: a tokenizer.json of ours or of Hugging Face's tokenizers."""
+
+    type: Literal["file"] = "file"
+    path: str = key(..., "Path of the tokenizer.json.", resume="refused", min_length=1)
+
+
+Tokenizer = Annotated[
+    CharTokenizer | ByteTokenizer | BpeTokenizer | WordPieceTokenizer | UnigramTokenizer | FileTokenizer,
+    Field(discriminator="type"),
+]
+
+# -------------------------------------------------------------------------------------------------------- models
+
+
+class Gpt(Section):
+    """A decoder that predicts the next token (Radford et al., 2018)."""
+
+    type: Literal["gpt"] = "gpt"
+    d_model: int = key(512, "Width of the hidden states.", resume="refused", ge=1, le=65536)
+    num_heads: int = key(8, "Attention heads; must divide d_model.", resume="refused", ge=1, le=1024)
+    num_kv_heads: int | None = key(
+        None, "Key and value heads (grouped-query attention, Ainslie et al., 2023); must divide num_heads. "
+        "Default: num_heads.", resume="refused", ge=1,
+    )  # fmt: skip
+    num_layers: int = key(6, "Transformer blocks.", resume="refused", ge=1, le=1000)
+    d_ff: int = key(2048, "Inner width of the feed-forward layers.", resume="refused", ge=1, le=1_000_000)
+    dropout: float = key(
+        0.1, "Dropout rate of attention, feed-forward and embedding, unless one is set by itself.",
+        resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    attention_dropout: float | None = key(
+        None, "Dropout rate of attention weights and attention output. Default: dropout.",
+        resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    feedforward_dropout: float | None = key(
+        None, "Dropout rate of the feed-forward output. Default: dropout.", resume="recorded", ge=0, lt=1
+    )
+    embedding_dropout: float | None = key(
+        None, "Dropout rate of the embeddings. Default: dropout.", resume="recorded", ge=0, lt=1
+    )
+    output_dropout: float = key(
+        0.0, "Dropout rate of the last hidden state, before the head.", resume="recorded", ge=0, lt=1
+    )
+    position: Literal["rope", "learned", "sinusoidal", "alibi", "none"] = key(
+        "rope", "How the model knows order: rotary (Su et al., 2021), a learned table, sines (Vaswani et al., 2017), "
+        "linear biases (Press et al., 2021), or not at all.", resume="refused",
+    )  # fmt: skip
+    rope_theta: float = key(10000.0, "Base of the rotary frequencies.", resume="refused", gt=0)
+    max_sequence_length: int | None = key(
+        None, "Longest input that a learned position table can take. Default: data.sequence_length.",
+        resume="refused", unit="tokens", ge=1,
+    )  # fmt: skip
+    norm: Literal["layernorm", "rmsnorm"] = key(
+        "layernorm", "LayerNorm (Ba et al., 2016) with gain and shift, or RMSNorm (Zhang and Sennrich, 2019) with a "
+        "gain.",
+        resume="refused",
+    )  # fmt: skip
+    norm_position: Literal["pre", "post"] = key(
+        "pre", "Normalise before each sub-layer, or after each addition.", resume="refused"
+    )
+    norm_epsilon: float = key(1e-5, "Added to the variance.", resume="refused", gt=0)
+    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu"] = key(
+        "gelu", "Feed-forward non-linearity; gelu_tanh is GPT-2's approximation of gelu; swiglu and geglu are gated "
+        "(Shazeer, 2020) and have a third matrix; "
+        "relu2 is squared ReLU (So et al., 2021).", resume="refused",
+    )  # fmt: skip
+    qk_norm: bool = key(False, "Normalise queries and keys of each head (Henry et al., 2020).", resume="refused")
+    tie_embeddings: bool = key(True, "Use the token embedding as the head's matrix.", resume="refused")
+    bias: bool = key(True, "Give the linear layers biases.", resume="refused")
+    logit_soft_cap: float | None = key(
+        None, "Squash logits to c * tanh(logits / c) (Gemma 2, 2024).", resume="refused", gt=0
+    )
+    attention: Literal["fused", "explicit"] = key(
+        "fused", "Fused scaled-dot-product attention, or an explicit mask and softmax.", resume="recorded"
+    )
+    init: Literal["normal", "xavier", "depth_scaled", "zero_residual"] = key(
+        "normal", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused"
+    )
+    init_std: float = key(0.02, "Standard deviation of normally distributed weights.", resume="refused", gt=0)
+
+
+# ----------------------------------------------------------------------------------------------------- objectives
+
+
+class Causal(Section):
+    """Predict each next token."""
+
+    type: Literal["causal"] = "causal"
+
+
+# ----------------------------------------------------------------------------------------------------- optimizers
+
+
+class _Betas(Section):
+    beta_1: float = key(0.9, "Decay of the mean of gradients.", resume="recorded", ge=0, lt=1)
+    beta_2: float = key(0.999, "Decay of the mean of squared gradients.", resume="recorded", ge=0, lt=1)
+    epsilon: float = key(1e-8, "Added to the root of the second moment.", resume="recorded", gt=0)
+
+
+class AdamW(_Betas):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2017)."""
+
+    type: Literal["adamw"] = "adamw"
+    weight_decay: float = key(
+        0.01, "Decoupled decay of matrices; never of biases, norms or embeddings' gains.", resume="recorded", ge=0
+    )
+
+
+class Adam(_Betas):
+    """Adam (Kingma and Ba, 2014), without weight decay."""
+
+    type: Literal["adam"] = "adam"
+
+
+class Sgd(Section):
+    """Stochastic gradient descent with momentum."""
+
+    type: Literal["sgd"] = "sgd"
+    momentum: float = key(0.9, "Share of the previous update that is kept.", resume="recorded", ge=0, lt=1)
+    nesterov: bool = key(False, "Look ahead (Nesterov, 1983); needs a momentum.", resume="recorded")
+    weight_decay: float = key(0.0, "L2 penalty of matrices, added to their gradient.", resume="recorded", ge=0)
+
+
+class Muon(_Betas):
+    """Orthogonalised momentum for hidden matrices (Jordan et al., 2024), AdamW for everything else.
+
+    Updates are scaled to AdamW's size, 0.2 * sqrt(max(rows, columns)) (Liu et al., 2025), so that one learning rate
+    serves both.
+    """
+
+    type: Literal["muon"] = "muon"
+    beta_2: float = key(0.95, "AdamW's decay of the mean of squared gradients.", resume="recorded", ge=0, lt=1)
+    momentum: float = key(0.95, "Momentum of the hidden matrices.", resume="recorded", ge=0, lt=1)
+    nesterov: bool = key(True, "Look ahead.", resume="recorded")
+    newton_schulz_steps: int = key(5, "Iterations of the orthogonalisation.", resume="recorded", ge=1, le=20)
+    weight_decay: float = key(0.01, "Decoupled decay of matrices.", resume="recorded", ge=0)
+    adamw_learning_rate_ratio: float = key(
+        1.0, "Learning rate of everything but the hidden matrices, as a share of training.learning_rate.",
+        resume="recorded", gt=0,
+    )  # fmt: skip
+
+
+Optimizer = Annotated[AdamW | Adam | Sgd | Muon, Field(discriminator="type")]
+
+# ------------------------------------------------------------------------------------------------------ schedules
+
+
+class _WithMinimum(Section):
+    min_lr_ratio: float = key(0.1, "Last learning rate as a share of the peak.", resume="recorded", ge=0, le=1)
+
+
+class Constant(Section):
+    """The peak, always."""
+
+    type: Literal["constant"] = "constant"
+
+
+class Linear(_WithMinimum):
+    """A straight line from the peak to the minimum at the last step."""
+
+    type: Literal["linear"] = "linear"
+    min_lr_ratio: float = key(0.01, "Last learning rate as a share of the peak.", resume="recorded", ge=0, le=1)
+
+
+class Cosine(_WithMinimum):
+    """Half a cosine from the peak to the minimum at the last step (Loshchilov and Hutter, 2016)."""
+
+    type: Literal["cosine"] = "cosine"
+
+
+class Step(Section):
+    """Multiplies by gamma every step_size epochs."""
+
+    type: Literal["step"] = "step"
+    step_size: int = key(3, "Epochs between drops.", resume="recorded", unit="epochs", ge=1)
+    gamma: float = key(0.5, "Factor of each drop.", resume="recorded", gt=0, le=1)
+
+
+class Exponential(Section):
+    """decay_rate ** (steps after warm-up / decay_steps)."""
+
+    type: Literal["exponential"] = "exponential"
+    decay_steps: int = key(10000, "Steps in which the rate falls by decay_rate.", resume="recorded", unit="steps", ge=1)
+    decay_rate: float = key(0.96, "Factor of each decay_steps.", resume="recorded", gt=0, le=1)
+    staircase: bool = key(False, "Fall in whole steps.", resume="recorded")
+
+
+class Piecewise(Section):
+    """One factor for each interval between boundaries; the first boundary belongs to the interval before it."""
+
+    type: Literal["piecewise"] = "piecewise"
+    boundaries: list[Annotated[int, Field(ge=1)]] = key(
+        ..., "Last step of each interval but the final one, ascending.", resume="recorded", unit="steps", min_length=1,
+    )  # fmt: skip
+    factors: list[Annotated[float, Field(ge=0)]] = key(
+        ..., "Share of the peak in each interval: one more than boundaries, never rising.", resume="recorded",
+        min_length=2,
+    )  # fmt: skip
+
+
+class InverseSqrt(Section):
+    """sqrt(w / n) after w warm-up steps (Vaswani et al., 2017)."""
+
+    type: Literal["inverse_sqrt"] = "inverse_sqrt"
+
+
+class OneCycle(Section):
+    """Rises from start_ratio to the peak, then falls to end_ratio, both as half cosines (Smith, 2018)."""
+
+    type: Literal["one_cycle"] = "one_cycle"
+    rise_ratio: float = key(0.3, "Share of the steps that rise.", resume="recorded", gt=0, lt=1)
+    start_ratio: float = key(0.04, "First learning rate as a share of the peak.", resume="recorded", gt=0, le=1)
+    end_ratio: float = key(4e-6, "Last learning rate as a share of the peak.", resume="recorded", ge=0, le=1)
+
+
+class Wsd(_WithMinimum):
+    """Warm-up, stable, decay: the peak, then a straight line in the last part (Hu et al., 2024)."""
+
+    type: Literal["wsd"] = "wsd"
+    min_lr_ratio: float = key(0.0, "Last learning rate as a share of the peak.", resume="recorded", ge=0, le=1)
+    decay_ratio: float = key(0.2, "Share of the steps that decay.", resume="recorded", gt=0, le=1)
+
+
+Scheduler = Annotated[
+    Constant | Linear | Cosine | Step | Exponential | Piecewise | InverseSqrt | OneCycle | Wsd,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,149 @@
+"""Keys that contradict each other, and written keys that can't act in this run. Found without torch.
+
+A key that was written and can't act is an error, unless what silences it was written in a source of higher precedence:
+`--max-steps 20` over a file that says `epochs: 10` is an override, both in one file are a contradiction. What a preset
+says is never an error: it gives way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from itertools import pairwise
+
+from trifecta.errors import RecipeError
+from trifecta.recipe import components
+from trifecta.recipe.dump import write_value
+from trifecta.recipe.inert import INERT, Inert, value_of
+from trifecta.recipe.schema import Recipe
+from trifecta.recipe.tree import DEFAULT, Origin, Rank
+
+Origins = Mapping[str, Origin]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Keys that contradict each other."""
+
+    keys: tuple[str, ...]
+    what: str
+    fix: str
+
+
+def check(recipe: Recipe, origins: Origins, faulty: AbstractSet[str]) -> list[tuple[Origin, RecipeError]]:
+    """Every conflict with its main place; those that touch a faulty key are left out.
+
+    Args:
+        origins: of the keys that are written anywhere, by dotted key.
+        faulty: keys that already have an error, whose values here are not the user's.
+    """
+    found = []
+    for rule in INERT:
+        if rule.when(recipe) and faulty.isdisjoint((rule.key, *rule.by)):
+            fault = _inert(rule, recipe, origins)
+            found += [fault] if fault else []
+    for conflict in _contradictions(recipe):
+        if faulty.isdisjoint(conflict.keys):
+            found.append(_contradiction(conflict, recipe, origins))
+    return found
+
+
+def _inert(rule: Inert, recipe: Recipe, origins: Origins) -> tuple[Origin, RecipeError] | None:
+    origin = origins.get(rule.key)
+    if origin is None or origin.rank <= Rank.PRESET or value_of(recipe, rule.key) is None:
+        return None
+    if any(origins.get(key, DEFAULT).rank > origin.rank for key in rule.by):
+        return None
+    causes = ", ".join(_stated(key, recipe, origins) for key in rule.by if key in origins or len(rule.by) == 1)
+    what = f"{rule.key} can't take effect: {rule.because} ({causes})"
+    return origin, RecipeError(what, where=origin.where, excerpt=origin.excerpt, fix=rule.fix)
+
+
+def _contradiction(conflict: Conflict, recipe: Recipe, origins: Origins) -> tuple[Origin, RecipeError]:
+    """The error stands at the place of highest precedence and names the others."""
+    at = max(conflict.keys, key=lambda key: origins.get(key, DEFAULT).rank)
+    origin = origins.get(at, DEFAULT)
+    others = ", ".join(_stated(key, recipe, origins) for key in conflict.keys if key != at)
+    what = f"{conflict.what} ({others})" if others else conflict.what
+    return origin, RecipeError(what, where=origin.where, excerpt=origin.excerpt, fix=conflict.fix)
+
+
+def _stated(key: str, recipe: Recipe, origins: Origins) -> str:
+    value = value_of(recipe, key)
+    return f"{key}: {write_value(value)} {origins.get(key, DEFAULT).short}"
+
+
+def _contradictions(recipe: Recipe) -> Iterator[Conflict]:
+    yield from _model(recipe)
+    yield from _length(recipe)
+    yield from _schedule(recipe)
+    both = sorted(set(recipe.data.paths) & set(recipe.data.validation_paths) - {"-"})
+    if both:
+        yield Conflict(("data.validation_paths", "data.paths"),
+                       f"data.validation_paths and data.paths both hold {both[0]!r}; the model would be tested on "
+                       "what it has learned by heart", "validate on other files")  # fmt: skip
+    if (recipe.data.paths + recipe.data.validation_paths).count("-") > 1:
+        yield Conflict(("data.paths", "data.validation_paths"), "standard input (-) can be read only once",
+                       "keep one -")  # fmt: skip
+
+
+def _model(recipe: Recipe) -> Iterator[Conflict]:
+    model = recipe.model
+    if model.d_model % model.num_heads:
+        near = _nearest_multiple(model.d_model, model.num_heads * (2 if model.position == "rope" else 1))
+        yield Conflict(("model.d_model", "model.num_heads"),
+                       f"model.d_model {model.d_model} is not a multiple of model.num_heads {model.num_heads}",
+                       f"set model.d_model to {near}, or choose another number of heads")  # fmt: skip
+    elif model.position == "rope" and model.d_model // model.num_heads % 2:
+        yield Conflict(("model.d_model", "model.num_heads", "model.position"),
+                       f"rotary positions need heads of even width; model.d_model / model.num_heads is "
+                       f"{model.d_model // model.num_heads}", "change one of them, or model.position")  # fmt: skip
+    if model.num_kv_heads is not None and model.num_heads % model.num_kv_heads:
+        yield Conflict(("model.num_heads", "model.num_kv_heads"),
+                       f"model.num_heads {model.num_heads} is not a multiple of model.num_kv_heads "
+                       f"{model.num_kv_heads}", "choose a divisor of model.num_heads")  # fmt: skip
+
+
+def _nearest_multiple(number: int, of: int) -> int:
+    return max(1, round(number / of)) * of
+
+
+def _length(recipe: Recipe) -> Iterator[Conflict]:
+    longest = recipe.model.max_sequence_length
+    if recipe.model.position == "learned" and longest is not None and recipe.data.sequence_length > longest:
+        yield Conflict(("data.sequence_length", "model.max_sequence_length"),
+                       f"data.sequence_length {recipe.data.sequence_length} is longer than "
+                       f"model.max_sequence_length {longest}", "shorten the one or raise the other")  # fmt: skip
+
+
+def _schedule(recipe: Recipe) -> Iterator[Conflict]:
+    training = recipe.training
+    scheduler, warmup, total = training.scheduler, training.warmup_steps, training.max_steps
+    if warmup is not None and total is not None and warmup > total and scheduler.type != "one_cycle":
+        yield Conflict(("training.warmup_steps", "training.max_steps"),
+                       f"training.warmup_steps {warmup} is more than training.max_steps {total}",
+                       "warm up for a tenth of the steps or less")  # fmt: skip
+    elif isinstance(scheduler, components.Wsd) and warmup and total and warmup + scheduler.decay_ratio * total > total:
+        yield Conflict(("training.warmup_steps", "training.scheduler.decay_ratio", "training.max_steps"),
+                       f"warm-up ({warmup} steps) and decay ({scheduler.decay_ratio:g} of {total} steps) overlap",
+                       "shorten one of them")  # fmt: skip
+    if isinstance(scheduler, components.Piecewise):
+        yield from _piecewise(scheduler, total)
+
+
+def _piecewise(scheduler: components.Piecewise, total: int | None) -> Iterator[Conflict]:
+    boundaries, factors = scheduler.boundaries, scheduler.factors
+    of_boundaries, of_factors = "training.scheduler.boundaries", "training.scheduler.factors"
+    if len(factors) != len(boundaries) + 1:
+        yield Conflict((of_factors, of_boundaries),
+                       f"{of_factors} has {len(factors)} items for {len(boundaries)} boundaries",
+                       f"give {len(boundaries) + 1}: one more than boundaries")  # fmt: skip
+    if any(b <= a for a, b in pairwise(boundaries)):
+        yield Conflict((of_boundaries,), f"{of_boundaries} must ascend", f"write {sorted(set(boundaries))}")
+    elif total is not None and boundaries[-1] >= total:
+        yield Conflict((of_boundaries, "training.max_steps"),
+                       f"{of_boundaries}: {boundaries[-1]} is not before the last step, {total}",
+                       "remove the boundaries that are never passed")  # fmt: skip
+    if any(b > a for a, b in pairwise(factors)):
+        yield Conflict((of_factors,), f"{of_factors} must never rise", "use warm-up for a rising learning rate")

@@ -1,0 +1,134 @@
+"""Keys that can't act in a run, because of what another key says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trifecta.recipe import components
+from trifecta.recipe.schema import Recipe
+
+_TEXT_ENDINGS = (".txt", ".txt.gz", ".txt.zst", ".md", ".md.gz", ".md.zst")
+
+
+@dataclass(frozen=True)
+class Inert:
+    """A key without effect: what silences it, when, and in words."""
+
+    key: str
+    by: tuple[str, ...]
+    when: Callable[[Recipe], bool]
+    because: str
+    fix: str
+
+
+def _only_plain_text(recipe: Recipe) -> bool:
+    paths = [*recipe.data.paths, *recipe.data.validation_paths]
+    if recipe.data.builtin is not None and not recipe.data.paths:
+        return True
+    return bool(recipe.data.paths) and all(path.lower().endswith(_TEXT_ENDINGS) for path in paths)
+
+
+def _own_dropouts(recipe: Recipe) -> bool:
+    model = recipe.model
+    return None not in (model.attention_dropout, model.feedforward_dropout, model.embedding_dropout)
+
+
+def _no_nesterov(recipe: Recipe) -> bool:
+    optimizer = recipe.training.optimizer
+    return isinstance(optimizer, (components.Sgd, components.Muon)) and optimizer.momentum == 0 and optimizer.nesterov
+
+
+def _beyond_last_step(steps: int | None, recipe: Recipe) -> bool:
+    return steps is not None and recipe.training.max_steps is not None and steps > recipe.training.max_steps
+
+
+def _too_patient(recipe: Recipe) -> bool:
+    """Validated once an epoch, n epochs can't hold n validations without a better loss: the first is the best."""
+    training = recipe.training
+    patience, by_epochs = (
+        training.early_stopping_patience,
+        training.max_steps is training.evaluate_every_n_steps is None,
+    )
+    return patience is not None and by_epochs and patience >= training.epochs
+
+
+def _beyond_last_epoch(epochs: int | None, recipe: Recipe) -> bool:
+    return epochs is not None and recipe.training.max_steps is None and epochs > recipe.training.epochs
+
+
+INERT: tuple[Inert, ...] = (
+    Inert("model.rope_theta", ("model.position",), lambda r: r.model.position != "rope",
+          "only rotary positions have a base", "remove it, or set model.position to rope"),
+    Inert("model.max_sequence_length", ("model.position",), lambda r: r.model.position != "learned",
+          "only a learned position table has a length", "remove it, or set model.position to learned"),
+    Inert("model.dropout", ("model.attention_dropout", "model.feedforward_dropout", "model.embedding_dropout"),
+          _own_dropouts, "each of the places that it stands for has its own rate", "remove it, or one of those"),
+    Inert("data.builtin", ("data.paths",), lambda r: bool(r.data.paths) and r.data.builtin is not None,
+          "the text comes from data.paths", "keep one of them"),
+    Inert("data.invalid_utf8", ("data.builtin",), lambda r: r.data.builtin is not None and not r.data.paths,
+          "the built-in texts are all UTF-8", "remove it"),
+    Inert("data.text_field", ("data.paths", "data.builtin"), _only_plain_text,
+          "only .jsonl, .csv, .tsv and .parquet have fields", "remove it"),
+    Inert("training.validation_split", ("data.validation_paths",), lambda r: bool(r.data.validation_paths),
+          "validation has files of its own", "remove it, or data.validation_paths"),
+    Inert("training.epochs", ("training.max_steps",), lambda r: r.training.max_steps is not None,
+          "the number of updates is given", "remove it, or set training.max_steps to null"),
+    Inert("training.warmup_steps", ("training.scheduler.type",),
+          lambda r: r.training.scheduler.type == "one_cycle" and bool(r.training.warmup_steps),
+          "one_cycle has its own rise", "remove it, and set training.scheduler.rise_ratio"),
+    Inert("training.optimizer.nesterov", ("training.optimizer.momentum",), _no_nesterov,
+          "without momentum there is nothing to look ahead with", "set training.optimizer.momentum, or remove it"),
+    Inert("training.evaluate_every_n_steps", ("training.max_steps",),
+          lambda r: _beyond_last_step(r.training.evaluate_every_n_steps, r),
+          "the run ends before", "choose a smaller number, or remove it"),
+    Inert("training.save_every_n_steps", ("training.max_steps",),
+          lambda r: _beyond_last_step(r.training.save_every_n_steps, r),
+          "the run ends before", "choose a smaller number, or remove it"),
+    Inert("training.save_every_n_epochs", ("training.epochs",),
+          lambda r: _beyond_last_epoch(r.training.save_every_n_epochs, r),
+          "the run ends before", "choose a smaller number, or remove it"),
+    Inert("training.early_stopping_patience", ("training.epochs",), _too_patient,
+          "there is one validation an epoch", "choose a smaller number, or set training.evaluate_every_n_steps"),
+    *(Inert(f"execution.{name}", ("execution.precision",), lambda r: r.execution.precision != "fp16",
+            "only fp16 scales its loss", "remove it, or set execution.precision to fp16")
+      for name in ("loss_scale", "loss_scale_growth", "loss_scale_backoff", "loss_scale_growth_steps")),
+    Inert("tracking.sample.prompt", ("tracking.sample.every_n_epochs",),
+          lambda r: r.tracking.sample.every_n_epochs is None,
+          "no samples are written", "remove it, or set tracking.sample.every_n_epochs"),
+    Inert("tracking.sample.max_tokens", ("tracking.sample.every_n_epochs",),
+          lambda r: r.tracking.sample.every_n_epochs is None,
+          "no samples are written", "remove it, or set tracking.sample.every_n_epochs"),
+    Inert("tracking.sample.temperature", ("tracking.sample.every_n_epochs",),
+          lambda r: r.tracking.sample.every_n_epochs is None,
+          "no samples are written", "remove it, or set tracking.sample.every_n_epochs"),
+)  # fmt: skip
+"""Every key that some other key can silence."""
+
+
+def inert_keys(recipe: Recipe) -> frozenset[str]:
+    """Keys that can't act in this run."""
+    return frozenset(rule.key for rule in INERT if rule.when(recipe))
+
+
+def normalised(recipe: Recipe) -> Recipe:
+    """The same run, with every key that can't act at its default, so that equal runs have equal recipes."""
+    for key in sorted(inert_keys(recipe)):
+        recipe = _reset(recipe, key.split("."))
+    return recipe
+
+
+def _reset(section: Any, path: list[str]) -> Any:
+    name = path[0]
+    default = type(section).model_fields[name].default
+    value = _reset(getattr(section, name), path[1:]) if len(path) > 1 else default
+    return section.model_copy(update={name: value})
+
+
+def value_of(recipe: Recipe, key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = recipe
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value

@@ -1,0 +1,30 @@
+"""The recipe as JSON Schema, so that editors complete and check it as it is typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trifecta.recipe.keys import components
+from trifecta.recipe.schema import Recipe
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a recipe file with canonical keys.
+
+    A component may be a bare name, and may lack its `type`, as in a file.
+    """
+    schema = Recipe.model_json_schema(mode="validation")
+    definitions: dict[str, Any] = schema["$defs"]
+    for path in components():
+        *sections, name = path.split(".")
+        owner = schema
+        for section in sections:
+            owner = definitions[owner["properties"][section]["$ref"].rpartition("/")[2]]
+        owner["properties"][name] = _component(owner["properties"][name], list(components()[path].options))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "trifecta recipe"}
+
+
+def _component(found: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    objects = found.pop("oneOf", None) or [{"$ref": found.pop("$ref")}]
+    found.pop("discriminator", None)
+    return {**found, "anyOf": [{"enum": names}, *objects]}

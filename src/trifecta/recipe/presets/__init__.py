@@ -1,0 +1,36 @@
+"""Recipes that ship with trifecta, each a YAML file that says in its first line what it is."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from trifecta.errors import RecipeError, did_you_mean
+
+AUTO = "auto"
+"""The preset that is sized to the data and the device."""
+
+_ORDER = (AUTO, "small", "medium", "large", "modern", "demo", "tutorial", "gpt-s0")
+
+
+def preset_names() -> tuple[str, ...]:
+    """Every preset, the automatic one first."""
+    return _ORDER
+
+
+def preset_text(name: str) -> str:
+    """A preset as YAML.
+
+    Raises:
+        RecipeError: no such preset; the message names the nearest one.
+    """
+    if name not in _ORDER:
+        raise RecipeError(
+            f"unknown preset {name!r}; {did_you_mean(name, _ORDER)}".rstrip("; "),
+            where="command line", fix=f"use one of: {', '.join(_ORDER)}",
+        )  # fmt: skip
+    return resources.files(__name__).joinpath(f"{name}.yaml").read_text("utf-8")
+
+
+def preset_summary(name: str) -> str:
+    """What a preset is, in one line."""
+    return preset_text(name).partition("\n")[0].removeprefix("#").strip()

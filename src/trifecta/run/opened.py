@@ -1,0 +1,145 @@
+"""A trained run, opened: it writes text, and is measured."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trifecta.data.store import TokenStore
+from trifecta.data.whole import tokenize_whole
+from trifecta.errors import CheckpointError
+from trifecta.evaluation.evaluate import evaluate as run_evaluation
+from trifecta.execution.device import resolve_device
+from trifecta.inference.generate import generate, generate_batch
+from trifecta.models import Gpt
+from trifecta.recipe.schema import Recipe
+from trifecta.run import build, folder
+from trifecta.tokenizers import StreamDecoder, Tokenizer, load_tokenizer
+from trifecta.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checkpoint with its recipe and tokenizer; the model is built when first asked for, on the run's device.
+
+    folder: the checkpoint's. step: updates it has had.
+    """
+
+    folder: Path
+    recipe: Recipe
+    tokenizer: Tokenizer
+    step: int
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device that the run was trained on, or the best there is where this machine hasn't got it."""
+        try:
+            return resolve_device(self.recipe.execution.device)
+        except ValueError:
+            return resolve_device("auto")
+
+    @cached_property
+    def model(self) -> Gpt:
+        """The model in evaluation mode, with the checkpoint's weights."""
+        model = build.model_of(self.recipe, self.tokenizer.vocab_size)
+        checkpoint.load_model(checkpoint.Checkpoint(self.folder, self.step), model)
+        return model.to(self.device).eval()
+
+    def generate(self, prompt: str = "", **options: Any) -> str:
+        """Prompt and continuation.
+
+        Args:
+            options: max_tokens, temperature, top_k, top_p, repetition_penalty, seed.
+        """
+        ids = self._ids(prompt)
+        new = list(generate(self.model, ids, eos_id=self.tokenizer.eos_id, **options))
+        return prompt + self._continuation(ids, new)
+
+    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+        """The continuation, piece by piece as it is written; options as for `generate`."""
+        decoder = StreamDecoder(self.tokenizer)
+        for new in generate(self.model, self._ids(prompt), eos_id=self.tokenizer.eos_id, **options):
+            yield decoder.push(new)
+        yield decoder.flush()
+
+    def samples(self, prompt: str = "", count: int = 1, **options: Any) -> list[str]:
+        """Several continuations of one prompt, each with the prompt; options as for `generate`."""
+        ids = self._ids(prompt)
+        rows = generate_batch(self.model, ids, num_samples=count, eos_id=self.tokenizer.eos_id, **options)
+        return [prompt + self._continuation(ids, row) for row in rows]
+
+    def _ids(self, prompt: str) -> list[int]:
+        return [int(i) for i in self.tokenizer.encode(prompt)]
+
+    def _continuation(self, prompt_ids: list[int], new: list[int]) -> str:
+        """What the new tokens add to the prompt's text: a character may be made of tokens on both sides."""
+        before = self.tokenizer.decode(prompt_ids)
+        whole = self.tokenizer.decode([*prompt_ids, *new])
+        return whole[len(before) :] if whole.startswith(before) else self.tokenizer.decode(new)
+
+
+def load(path: str | Path) -> Run:
+    """Opens a run's newest checkpoint, or the very checkpoint that the path names.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    found = folder.find_checkpoint(Path(path), lambda message: warnings.warn(message, stacklevel=2))
+    return Run(
+        folder=found.folder,
+        recipe=folder.read_recipe(found.folder),
+        tokenizer=load_tokenizer(found.folder / folder.TOKENIZER),
+        step=found.step,
+    )
+
+
+def evaluate(
+    path: str | Path,
+    data: tuple[str, ...] = (),
+    progress: Callable[[str, float | None], None] | None = None,
+) -> dict[str, Any]:
+    """Loss, perplexity, bits per byte and counted tokens of a run on files, or on its own validation split.
+
+    Raises:
+        CheckpointError: no such run, or its validation text changed. DataError: the files can't be used.
+    """
+    run = load(path)
+    store, what = _store(run, data, progress)
+    feed = build.Feed.of(run.recipe, store, shuffle=False)
+    total = max(1, len(store.tokens) - 1)
+    result = run_evaluation(
+        build.module_of(run.recipe, run.model),
+        feed.in_order(run.recipe.training.batch_size),
+        device=run.device,
+        autocast=build.autocast_of(run.recipe, run.device),
+        text_bytes=store.bytes,
+        progress=lambda done: progress("evaluating", done / total) if progress else None,
+    )
+    assert result is not None
+    return {
+        "run": str(path), "step": run.step, "data": what,
+        "loss": result.loss, "perplexity": result.perplexity, "bits_per_byte": result.bits_per_byte,
+        "tokens": result.tokens, "characters": store.characters, "bytes": store.bytes, "seconds": result.seconds,
+    }  # fmt: skip
+
+
+def _store(run: Run, data: tuple[str, ...], progress: build.Report | None) -> tuple[TokenStore, str]:
+    if data:
+        text = build.sources(run.recipe.data, run.recipe.tokenizer.type, data)
+        store = tokenize_whole(text, run.tokenizer, cache_dir=build.cache_dir(run.recipe.data), progress=progress)
+        return store, ", ".join(data)
+    text = build.sources(run.recipe.data, run.recipe.tokenizer.type)
+    prepared = build.data_of(run.recipe, text, progress)
+    saved = checkpoint.read_progress(checkpoint.Checkpoint(run.folder, run.step)).fingerprints.get("data")
+    if prepared.fingerprint != saved:
+        raise CheckpointError(
+            "the text that this run was trained on has changed, so its validation split is gone",
+            where=str(run.folder), fix="name a file to evaluate on with --data",
+        )  # fmt: skip
+    return prepared.validation, "validation split"

@@ -1,0 +1,133 @@
+"""What a run would be, without a step of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trifecta.recipe.dump import flat
+from trifecta.recipe.schema import Recipe
+from trifecta.recipe.sources import collect
+from trifecta.run.request import Request
+
+SAMPLES = 3
+
+
+def check(
+    request: Request, *, schema_only: bool = False, show_batch: bool = False, report: Any | None = None
+) -> dict[str, Any]:
+    """Everything that can be known before the first step, as plain values.
+
+    Args:
+        schema_only: keys and values only; neither data nor torch is touched.
+        show_batch: three samples with their targets and masks.
+        report: told what is being prepared, and which share of it is done.
+
+    Raises:
+        RecipeErrors: with every conflict. DataError: the data can't be trained on.
+    """
+    if schema_only:
+        tree = collect(
+            config=request.config, preset=request.preset, overrides=request.overrides, flags=request.all_flags()
+        )
+        return {"preset": tree.preset, "recipe": nested(tree.resolve(None).recipe)}
+    return _with_data(request, show_batch, report)
+
+
+def nested(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as dicts, its keys in the schema's order."""
+    tree: dict[str, Any] = {}
+    for key, value in flat(recipe).items():
+        *path, leaf = key.split(".")
+        place = tree
+        for part in path:
+            place = place.setdefault(part, {})
+        place[leaf] = value
+    return tree
+
+
+def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[str, Any]:
+    import torch
+
+    from trifecta.execution.device import describe, resolve_device, set_threads
+    from trifecta.inspection.estimate import estimate
+    from trifecta.objectives.loss import CHUNK_ELEMENTS
+    from trifecta.run import build
+    from trifecta.run.trainer import check_warmup, resolve, run_name
+
+    resolution = resolve(request, notify=lambda what: report(what, None) if report else None)
+    recipe = resolution.recipe
+    set_threads(recipe.execution.threads)
+    data = build.data_of(recipe, resolution.text, report)
+    feed = build.Feed.of(recipe, data.train, shuffle=recipe.data.shuffle)
+    plan = build.plan_of(recipe, len(feed.windows))
+    total_steps = plan.total_steps(0, 0)
+    check_warmup(recipe, resolution.resolved, total_steps)
+    vocab_size = data.tokenizer.vocab_size
+    device = resolve_device(recipe.execution.device)
+    expected = estimate(
+        lambda: build.bare_model_of(recipe, vocab_size),
+        batch_size=recipe.training.batch_size,
+        sequence_length=recipe.data.sequence_length,
+        gradient_accumulation_steps=recipe.training.gradient_accumulation_steps,
+        optimizer=recipe.training.optimizer.type,
+        autocast=None if recipe.execution.precision == "fp32" else torch.bfloat16,
+        device=str(device),
+        logit_rows=max(1, CHUNK_ELEMENTS // vocab_size),
+    )
+    return {
+        "preset": resolution.preset,
+        "recipe": nested(recipe),
+        "run_name": run_name(resolution),
+        "data": {
+            "name": resolution.text.name,
+            "documents": data.scan.documents,
+            "train_characters": data.train.characters,
+            "validation_characters": data.validation.characters,
+            "train_tokens": len(data.train),
+            "validation_tokens": len(data.validation),
+            "vocab_size": vocab_size,
+            "notes": data.notes,
+        },
+        "parameters": {**expected.parameters, "total": sum(expected.parameters.values())},
+        "memory": {
+            "weights_bytes": expected.weight_bytes,
+            "gradients_bytes": expected.gradient_bytes,
+            "optimizer_bytes": expected.optimizer_bytes,
+            "activations_bytes": expected.activation_bytes,
+            "logits_bytes": expected.logit_bytes,
+            "total_bytes": expected.total_bytes,
+        },
+        "steps": {
+            "tokens_per_step": expected.tokens_per_step,
+            "tokens_per_epoch": len(data.train) - 1,
+            "steps_per_epoch": plan.steps_per_epoch,
+            "warmup_steps": build.warmup_steps_of(recipe, total_steps),
+            "total_steps": total_steps,
+        },
+        "time": {
+            "device": describe(device),
+            "threads": torch.get_num_threads(),
+            "step_seconds": expected.seconds_per_step,
+            "tokens_per_second": round(expected.tokens_per_second),
+            "training_seconds": expected.seconds_per_step * total_steps,
+        },
+        **({"batch": [_sample(feed, data.tokenizer, i) for i in range(min(SAMPLES, len(feed.windows)))]}
+           if show_batch else {}),
+    }  # fmt: skip
+
+
+def _sample(feed: Any, tokenizer: Any, position: int) -> Mapping[str, Any]:
+    """One sample of the first epoch as text; the mask has a # where a target counts and a . where it doesn't."""
+    from trifecta.types import IGNORE
+
+    batch = feed.batch(feed.sampler.indices(0, position, position + 1))
+    tokens = [int(i) for i in batch.inputs["tokens_BT"][0]]
+    targets = [int(i) for i in batch.targets["targets_BT"][0]]
+    return {
+        "input": tokenizer.decode(tokens),
+        "target": tokenizer.decode(i for i in targets if i != IGNORE),
+        "mask": "".join("." if i == IGNORE else "#" for i in targets),
+        "first_tokens": " | ".join(tokenizer.token_text(i) for i in tokens[:12]),
+        "first_targets": " | ".join("(ignored)" if i == IGNORE else tokenizer.token_text(i) for i in targets[:12]),
+    }

@@ -1,0 +1,362 @@
+"""Trains a recipe in a folder, or goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from trifecta.data.prepare import Prepared
+from trifecta.data.sources import Sources
+from trifecta.errors import CheckpointError, DataError, RecipeError
+from trifecta.evaluation.evaluate import Evaluation, evaluate
+from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads
+from trifecta.execution.precision import LossScaler, resolve_precision
+from trifecta.inference.generate import generate
+from trifecta.recipe.changes import refused_hash
+from trifecta.recipe.schema import Recipe
+from trifecta.recipe.sources import Facts, Resolved, collect
+from trifecta.run import build, folder
+from trifecta.run.request import Request
+from trifecta.tokenizers import Tokenizer, fingerprint
+from trifecta.tracking.journal import Journal
+from trifecta.training import checkpoint, files, lock
+from trifecta.training.hooks import Events, Hook
+from trifecta.training.loop import Cadence, Services, Stepping
+from trifecta.training.loop import train as loop
+from trifecta.training.signals import StopRequest, stop_on_signals
+from trifecta.training.state import Progress, TrainState
+from trifecta.types import StepReport
+
+Resume = Literal["auto", "must", "never"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. status: finished, stopped_early, interrupted or terminated."""
+
+    folder: Path
+    status: str
+    step: int
+    loss: float | None
+    best_loss: float | None
+    seconds: float
+    resume_command: str
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A request with its recipe, its text and where the run is to live."""
+
+    recipe: Recipe
+    resolved: Resolved
+    text: Sources
+    preset: str
+    device: torch.device
+
+
+def resolve(request: Request, out: Path | None = None, notify: Callable[[str], None] = lambda _: None) -> Resolution:
+    """The recipe that a request means, sized to data and device where it is left to `auto`.
+
+    With an `out` that holds a run, and a request that names neither recipe nor data, that run's recipe is meant.
+    """
+    asks_for_nothing = request.config is None and request.preset is None and not request.data
+    if out is not None and asks_for_nothing and (out / folder.RECIPE).is_file():
+        request = replace(request, config=str(out / folder.RECIPE))
+    tree = collect(config=request.config, preset=request.preset, overrides=request.overrides, flags=request.all_flags())
+    draft = tree.resolve(None).recipe
+    device = resolve_device(draft.execution.device)
+    text = build.sources(draft.data, draft.tokenizer.type)
+    notify(f"reading {text.name}")
+    resolved = tree.resolve(Facts(characters=text.scan().characters, device=device.type))
+    if resolved.recipe.tokenizer.type != draft.tokenizer.type:
+        text = build.sources(resolved.recipe.data, resolved.recipe.tokenizer.type)
+    return Resolution(_concrete(resolved.recipe, device), resolved, text, tree.preset, device)
+
+
+def _concrete(recipe: Recipe, device: torch.device) -> Recipe:
+    """With device, precision, threads and data paths as they are here and now, so that a resume measures nothing."""
+    execution = recipe.execution.model_copy(
+        update={
+            "device": str(device),
+            "precision": resolve_precision(recipe.execution.precision, device),
+            "threads": recipe.execution.threads or torch.get_num_threads(),
+        }
+    )
+    paths = [path if path == "-" else str(Path(path).absolute()) for path in recipe.data.paths]
+    return recipe.model_copy(update={"execution": execution, "data": recipe.data.model_copy(update={"paths": paths})})
+
+
+def train(
+    request: Request,
+    *,
+    out: Path | None = None,
+    resume: Resume = "auto",
+    hooks: Sequence[Hook] = (),
+    report: build.Report | None = None,
+) -> Result:
+    """Trains until the recipe's end, early stopping or a signal.
+
+    Args:
+        out: the run's folder; by default runs/<data>-<preset>-<hash>, so that the same command goes on with it.
+        resume: auto continues what is there; must refuses to start anew; never refuses to continue.
+        hooks: get every event, and only watch.
+        report: told what is being prepared.
+
+    Raises:
+        TrifectaError: with the cause, its place and the fix.
+    """
+    *_, last = iterate(request, out=out, resume=resume, hooks=hooks, report=report)
+    assert isinstance(last, Result)
+    return last
+
+
+def iterate(
+    request: Request,
+    *,
+    out: Path | None = None,
+    resume: Resume = "auto",
+    hooks: Sequence[Hook] = (),
+    report: build.Report | None = None,
+) -> Iterator[StepReport | Result]:
+    """The same, step by step: yields a StepReport after each update, and the Result at the end."""
+    with ExitStack() as stack:
+        resolution = resolve(request, out, lambda what: report(what, None) if report else None)
+        place = out or Path("runs") / run_name(resolution)
+        with files.disk_errors(place.parent, 0, "the run's folder"):
+            place.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.hold(place))
+        checkpoint.clean(place / folder.CHECKPOINTS)
+        data = build.data_of(resolution.recipe, resolution.text, report)
+        run = _Training(place, resolution, data, resume, hooks)
+        stop = stack.enter_context(stop_on_signals())
+        stack.callback(set_deterministic, torch.are_deterministic_algorithms_enabled())
+        yield from run.reports(stop)
+        progress = run.state.progress
+        yield Result(
+            folder=place, status=progress.status, step=progress.step, loss=progress.loss,
+            best_loss=progress.best_loss, seconds=progress.seconds,
+            resume_command=f"trifecta train -o {place}",
+        )  # fmt: skip
+
+
+def run_name(resolution: Resolution) -> str:
+    """<data>-<preset>-<hash of the data and of the keys refused on resume>."""
+    parts = refused_hash(resolution.recipe) + resolution.text.scan().fingerprint
+    return f"{resolution.text.name}-{resolution.preset}-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
+
+
+def check_warmup(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:
+    """The number of steps is only known now that the text is cut into windows."""
+    warmup = recipe.training.warmup_steps
+    if warmup is not None and warmup > total_steps:
+        origin = resolved.origins.get("training.warmup_steps")
+        raise RecipeError(
+            f"training.warmup_steps is {warmup}, but the whole run has {total_steps} steps",
+            where=origin.where if origin else None,
+            fix="lower training.warmup_steps, or raise training.epochs or training.max_steps",
+        )
+
+
+class _Training:
+    """One run in one process: the parts, and the services that the loop calls."""
+
+    def __init__(
+        self, place: Path, resolution: Resolution, data: Prepared[Tokenizer], resume: Resume, hooks: Sequence[Hook]
+    ):
+        self.place, self.resolution, self.data = place, resolution, data
+        self.notes = list(data.notes)
+        self.saved = self._saved(resume)
+        self.recipe, recorded = self._reconcile()
+        self.device = resolve_device(self.recipe.execution.device)
+        set_threads(self.recipe.execution.threads)
+        set_deterministic(self.recipe.training.deterministic)
+        model = build.model_of(self.recipe, data.tokenizer.vocab_size).to(self.device)
+        self.model = model
+        self.state = TrainState(model, build.optimizers_of(self.recipe, model), Progress())
+        self.module = build.module_of(self.recipe, model)
+        self.root = place / folder.CHECKPOINTS
+        self.feed = build.Feed.of(self.recipe, data.train, shuffle=self.recipe.data.shuffle)
+        self.validation = build.Feed.of(self.recipe, data.validation, shuffle=False)
+        self.plan = build.plan_of(self.recipe, len(self.feed.windows))
+        self._restore()
+        progress = self.state.progress
+        self.total_steps = self.plan.total_steps(progress.step, progress.samples_seen)
+        check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
+        self.texts = folder.write_identity(place, self.recipe, data.tokenizer.to_json())
+        self.journal = Journal(place / folder.JOURNAL)
+        self.journal.truncate_to(progress.journal_offset)
+        self.emit = Events(self.journal, hooks)
+        self.notes += recorded
+
+    def _saved(self, resume: Resume) -> checkpoint.Checkpoint | None:
+        """The checkpoint to go on from, if there is one and it is wanted."""
+        found = checkpoint.newest(self.place / folder.CHECKPOINTS, self.notes.append)
+        if found and resume == "never":
+            raise CheckpointError(
+                f"a run is here already, at step {found.step}, and --resume never was given", where=str(self.place),
+                fix="choose another folder with -o, or remove this one",
+            )  # fmt: skip
+        if not found and resume == "must":
+            raise CheckpointError(
+                "nothing to resume here, and --resume must was given", where=str(self.place),
+                fix="check the folder's name (`trifecta runs` lists them), or leave --resume out to start",
+            )  # fmt: skip
+        return found
+
+    def _reconcile(self) -> tuple[Recipe, list[str]]:
+        """The recipe to run: on resume what the first start measured is kept unless it is asked for otherwise."""
+        recipe = self.resolution.recipe
+        if self.saved is None:
+            return recipe, []
+        old = folder.read_recipe(self.saved.folder)
+        kept = {
+            name: getattr(old.execution, name)
+            for name in ("device", "precision", "threads")
+            if f"execution.{name}" not in self.resolution.resolved.written
+        }
+        recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=kept)})
+        changed = folder.check_resumable(old, recipe, self.place)
+        return recipe, [f"changed on resume: {change.key}: {change.old} -> {change.new}" for change in changed]
+
+    def _restore(self) -> None:
+        fingerprints = {"data": self.data.fingerprint, "tokenizer": fingerprint(self.data.tokenizer)}
+        if self.saved is None:
+            self.state.progress.fingerprints = fingerprints
+            self.state.progress.versions = _versions()
+            return
+        checkpoint.load_state(self.saved, self.state)
+        progress = self.state.progress
+        if progress.fingerprints != fingerprints:
+            different = [name for name in fingerprints if progress.fingerprints.get(name) != fingerprints[name]]
+            raise DataError(
+                f"the {' and the '.join(different)} changed since this run was saved", where=str(self.place),
+                fix="restore the old text, or train the new one in another folder with -o",
+            )  # fmt: skip
+        for name, version in _versions().items():
+            if progress.versions.get(name) != version:
+                self.notes.append(f"saved under {name} {progress.versions.get(name)}, going on under {version}: "
+                                  "results may differ in the last bits")  # fmt: skip
+        progress.versions = _versions()
+        progress.saved_step = progress.step
+        if progress.status in ("interrupted", "terminated"):
+            progress.status = "running"
+
+    def reports(self, stop: StopRequest) -> Iterator[StepReport]:
+        """Trains; yields each step's report."""
+        recipe, training = self.recipe, self.recipe.training
+        progress = self.state.progress
+        self.emit(self._start_event())
+        for note in self.notes:
+            self.emit({"event": "note", "message": note})
+        how = Stepping(
+            module=self.module,
+            plan=self.plan,
+            schedule=build.schedule_of(recipe, self.total_steps, self.plan.steps_per_epoch),
+            learning_rate=training.learning_rate,
+            gradient_clip_norm=training.gradient_clip_norm,
+            max_nonfinite_steps=training.max_nonfinite_steps,
+            seed=training.seed,
+            device=self.device,
+            autocast=build.autocast_of(recipe, self.device),
+            load=self.feed.updates,
+            scaler=self._scaler(),
+        )
+        if progress.status == "finished" and progress.step < self.total_steps:
+            progress.status = "running"
+        services = Services(
+            evaluate=lambda: self._evaluate(stop), sample=self._sample, save=self._save, emit=self.emit,
+            stop_requested=stop,
+        )  # fmt: skip
+        cadence = Cadence(
+            evaluate_every_n_steps=training.evaluate_every_n_steps,
+            early_stopping_patience=training.early_stopping_patience,
+            sample_every_n_epochs=recipe.tracking.sample.every_n_epochs,
+            save_every_n_epochs=training.save_every_n_epochs,
+            save_every_n_steps=training.save_every_n_steps,
+            save_every_minutes=training.save_every_minutes,
+            save_best=training.save_best,
+        )
+        self.model.train()
+        try:
+            yield from loop(self.state, how, cadence, services)
+        finally:
+            self.journal.close()
+
+    def _scaler(self) -> LossScaler | None:
+        scaler, progress = build.scaler_of(self.recipe), self.state.progress
+        if scaler and progress.loss_scale is not None:
+            scaler.scale, scaler.good_steps = progress.loss_scale, progress.loss_scale_good_steps
+        return scaler
+
+    def _start_event(self) -> dict[str, Any]:
+        data, recipe = self.data, self.recipe
+        return {
+            "event": "start",
+            "run": str(self.place),
+            "dataset": self.resolution.text.name,
+            "preset": self.resolution.preset,
+            "characters": data.train.characters + data.validation.characters,
+            "train_characters": data.train.characters,
+            "validation_characters": data.validation.characters,
+            "train_tokens": len(data.train.tokens),
+            "validation_tokens": len(data.validation.tokens),
+            "tokenizer": recipe.tokenizer.type,
+            "vocab_size": data.tokenizer.vocab_size,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "device": describe(self.device),
+            "precision": recipe.execution.precision,
+            "threads": torch.get_num_threads(),
+            "tokens_per_step": recipe.training.batch_size
+            * recipe.training.gradient_accumulation_steps
+            * recipe.data.sequence_length,
+            "total_steps": self.total_steps,
+            "steps_per_epoch": self.plan.steps_per_epoch,
+            "log_every_n_steps": recipe.tracking.log_every_n_steps,
+            "epochs": -(-self.total_steps // self.plan.steps_per_epoch),
+            "resumed_from": self.saved.step if self.saved else None,
+        }
+
+    def _evaluate(self, stop: StopRequest) -> Evaluation | None:
+        return evaluate(
+            self.module,
+            self.validation.in_order(self.recipe.training.batch_size),
+            device=self.device,
+            autocast=build.autocast_of(self.recipe, self.device),
+            text_bytes=self.data.validation.bytes,
+            should_stop=lambda: stop() is not None,
+        )
+
+    def _sample(self) -> tuple[str, str]:
+        sample, tokenizer = self.recipe.tracking.sample, self.data.tokenizer
+        prompt = [int(i) for i in tokenizer.encode(sample.prompt)]
+        new = generate(
+            self.model, prompt, max_tokens=sample.max_tokens, temperature=sample.temperature,
+            seed=self.recipe.training.seed, eos_id=tokenizer.eos_id,
+        )  # fmt: skip
+        return sample.prompt, str(tokenizer.decode([*prompt, *new]))
+
+    def _save(self, reason: str, best: bool) -> None:
+        progress = self.state.progress
+        place = self.root / f"step-{progress.step:08d}"
+        self.emit({"event": "checkpoint", "step": progress.step, "path": str(place), "reason": reason})
+        self.journal.sync()
+        progress.journal_offset = self.journal.offset
+        saved = checkpoint.save(self.root, self.state, self.texts, reason=reason)
+        if best:
+            checkpoint.point(self.root, "best", saved)
+        if reason in ("finished", "stopped_early"):
+            checkpoint.point(self.root, "final", saved)
+        checkpoint.prune(self.root, self.recipe.training.keep_last_n, {saved.folder})
+
+
+def _versions() -> dict[str, str]:
+    from trifecta import __version__
+
+    return {"trifecta": __version__, "torch": torch.__version__, "python": sys.version.split()[0]}

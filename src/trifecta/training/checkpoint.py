@@ -1,0 +1,266 @@
+"""Checkpoints: complete and verified, or not there.
+
+A checkpoint is a folder `checkpoints/step-00000500` with a manifest of every other file, its length and SHA-256.
+It is written beside its place, each file synced, the manifest last, then renamed, then the folder is synced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trifecta.errors import CheckpointError
+from trifecta.training import files
+from trifecta.training.state import Progress, TrainState
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PARTIAL = ".partial-"
+
+
+def failpoint(stage: str) -> None:
+    """Kills this process at a named stage if TRIFECTA_FAILPOINT names it: how tests prove that a kill loses nothing."""
+    if os.environ.get("TRIFECTA_FAILPOINT") == stage:
+        os.kill(os.getpid(), 9)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint's folder and the step it was taken at."""
+
+    folder: Path
+    step: int
+
+
+def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and persistent buffers by name, a shared one once."""
+    seen: dict[int, str] = {}
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen or tensor.numel() == 0:
+            seen[tensor.data_ptr()] = name
+            tensors[name] = tensor
+    return tensors
+
+
+def save(root: Path, state: TrainState, texts: dict[str, str], *, reason: str) -> Checkpoint:
+    """Writes the checkpoint of the current step below `root` (the run's `checkpoints` folder).
+
+    Args:
+        texts: further files by name (tokenizer.json, recipe.yaml).
+        reason: why it is saved; written into state.json.
+
+    Raises:
+        ResourceError: the disk is full or the folder can't be written; what was there before is untouched.
+    """
+    model, optimizer = model_tensors(state.model), state.optimizers.state_tensors()
+    needed = files.safetensors_bytes(model) + files.safetensors_bytes(optimizer) + sum(map(len, texts.values()))
+    step = state.progress.step
+    state_text = json.dumps({"format": FORMAT, "reason": reason, "progress": state.progress.to_json()}, indent=1)
+    place = root / f"step-{step:08d}"
+    partial = root / f"{PARTIAL}{place.name}-{os.getpid()}"
+    with files.disk_errors(root, needed, "a checkpoint"):
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            failpoint("begin")
+            manifest: dict[str, Any] = {"format": FORMAT, "step": step, "files": {}}
+            listed = manifest["files"]
+            write: dict[str, Callable[[files.HashingWriter], None]] = {
+                "model.safetensors": lambda w: files.write_safetensors(w, model),
+                "optimizer.safetensors": lambda w: files.write_safetensors(w, optimizer),
+                **{name: _text_writer(text) for name, text in {**texts, "state.json": state_text}.items()},
+            }
+            for name, writer in write.items():
+                listed[name] = files.write_file(partial / name, writer)
+                failpoint(name)
+            files.write_file(partial / MANIFEST, _text_writer(json.dumps(manifest, indent=1)))
+            files.sync_folder(partial)
+            failpoint("manifest")
+            _move_into_place(partial, place)
+            failpoint("renamed")
+            files.sync_folder(root)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    return Checkpoint(place, step)
+
+
+def _text_writer(text: str) -> Callable[[files.HashingWriter], None]:
+    return lambda writer: writer.write(text.encode())
+
+
+def _move_into_place(partial: Path, place: Path) -> None:
+    """Renames; an older checkpoint of the same step (saved again for another reason) gives way only then."""
+    if place.exists():
+        replaced = place.with_name(f"{PARTIAL}replaced-{place.name}-{os.getpid()}")
+        place.rename(replaced)
+        partial.rename(place)
+        shutil.rmtree(replaced)
+    else:
+        partial.rename(place)
+
+
+def verify(folder: Path) -> Checkpoint:
+    """Holds every file against the manifest.
+
+    Raises:
+        CheckpointError: no manifest, a file missing, truncated or changed; the message names it.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        listed, step, version = manifest["files"], int(manifest["step"]), manifest["format"]
+    except FileNotFoundError:
+        raise CheckpointError("no manifest.json, so it isn't a complete checkpoint", where=str(folder)) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"manifest.json is damaged ({error})", where=str(folder)) from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"checkpoint format {version}, this trifecta reads {FORMAT}", where=str(folder), fix="update trifecta"
+        )
+    for name, entry in listed.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise CheckpointError(f"{name} is missing", where=str(folder))
+        if path.stat().st_size != entry["bytes"]:
+            raise CheckpointError(f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}",
+                                  where=str(folder))  # fmt: skip
+        if files.sha256_of(path) != entry["sha256"]:
+            raise CheckpointError(f"{name} is damaged: its SHA-256 differs from the manifest's", where=str(folder))
+    return Checkpoint(folder, step)
+
+
+def candidates(root: Path) -> list[Path]:
+    """Folders that look like checkpoints, newest first."""
+    return sorted((p for p in root.glob("step-*") if p.is_dir() and not p.is_symlink()), reverse=True)
+
+
+def newest(root: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole; damaged ones are named and passed over. None if there never was one.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none is whole.
+    """
+    damaged = []
+    for folder in candidates(root):
+        try:
+            return verify(folder)
+        except CheckpointError as error:
+            damaged.append(str(error))
+            warn(f"damaged checkpoint passed over: {error}")
+    if damaged:
+        raise CheckpointError(
+            "none of the checkpoints is whole:\n  " + "\n  ".join(damaged), where=str(root),
+            fix="restore one from a backup, or start again with --resume never and another -o",
+        )  # fmt: skip
+    return None
+
+
+def clean(root: Path) -> list[str]:
+    """Removes what a killed save left behind; the names of what was removed.
+
+    A checkpoint that was being replaced is put back if its successor never came.
+    """
+    removed = []
+    for stray in root.glob(f"{PARTIAL}*"):
+        original = stray.name.removeprefix(f"{PARTIAL}replaced-").rpartition("-")[0]
+        if stray.name.startswith(f"{PARTIAL}replaced-") and not (root / original).exists():
+            stray.rename(root / original)
+            continue
+        if stray.is_symlink():
+            stray.unlink()
+        else:
+            shutil.rmtree(stray)
+        removed.append(stray.name)
+    return removed
+
+
+def read_progress(checkpoint: Checkpoint) -> Progress:
+    """The saved progress.
+
+    Raises:
+        CheckpointError: state.json doesn't hold what this version writes.
+    """
+    try:
+        return Progress.from_json(
+            json.loads((checkpoint.folder / "state.json").read_text(encoding="utf-8"))["progress"]
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"state.json doesn't fit this version: {error}", where=str(checkpoint.folder)) from error
+
+
+def load_model(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
+    """Copies the saved weights into a model.
+
+    Raises:
+        CheckpointError: names or shapes differ, or a weight isn't finite; each is named.
+    """
+    tensors = files.read_safetensors(checkpoint.folder / "model.safetensors")
+    wanted = model_tensors(model)
+    problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
+    problems += [f"{name} isn't part of this model" for name in tensors.keys() - wanted.keys()]
+    for name in wanted.keys() & tensors.keys():
+        if wanted[name].shape != tensors[name].shape:
+            problems.append(f"{name} is {list(tensors[name].shape)}, the model's is {list(wanted[name].shape)}")
+        elif tensors[name].is_floating_point() and not tensors[name].isfinite().all():
+            problems.append(f"{name} holds NaN or infinity")
+    if problems:
+        raise CheckpointError(
+            "the weights don't fit the model:\n  " + "\n  ".join(sorted(problems)), where=str(checkpoint.folder)
+        )
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(tensors[name])
+
+
+def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
+    """Copies weights, moments and progress into a state."""
+    load_model(checkpoint, state.model)
+    moments = files.read_safetensors(checkpoint.folder / "optimizer.safetensors")
+    try:
+        state.optimizers.load_state_tensors(moments)
+    except KeyError as error:
+        raise CheckpointError(
+            f"optimizer.safetensors holds {error}, which this model hasn't", where=str(checkpoint.folder)
+        ) from error
+    state.progress = read_progress(checkpoint)
+
+
+def point(root: Path, name: str, checkpoint: Checkpoint) -> None:
+    """Lets `best` or `final` lead to a checkpoint, in one rename."""
+    beside = root / f"{PARTIAL}{name}-{os.getpid()}.link"
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(checkpoint.folder.name)
+    beside.replace(root / name)
+    files.sync_folder(root)
+
+
+def prune(root: Path, keep_last_n: int | None, keep: set[Path]) -> None:
+    """Removes all but the newest n checkpoints, those that `best` and `final` lead to, and those in `keep`.
+
+    The newest is verified first: the only good checkpoint is never removed. A folder is renamed before it is emptied,
+    so that a kill leaves no half checkpoint under a checkpoint's name.
+    """
+    if keep_last_n is None:
+        return
+    found = candidates(root)
+    linked = {(root / name).resolve() for name in ("best", "final") if (root / name).exists()}
+    doomed = [p for p in found[keep_last_n:] if p.resolve() not in linked and p not in keep]
+    if not doomed:
+        return
+    try:
+        verify(found[0])
+    except CheckpointError:
+        return
+    for folder in doomed:
+        hidden = root / f"{PARTIAL}removed-{folder.name}-{os.getpid()}"
+        folder.rename(hidden)
+        shutil.rmtree(hidden)

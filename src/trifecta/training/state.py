@@ -1,0 +1,67 @@
+"""What a run is at one moment: exactly what a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import nn
+
+from trifecta.optim import Optimizers
+
+
+@dataclass
+class Progress:
+    """Everything of a run that isn't a tensor; saved as JSON, whose floats come back bit for bit.
+
+    step: updates done, skipped ones included. samples_seen: the data cursor. epoch_nats, epoch_weight: training loss of
+    the epoch so far, as sum and count. evaluated_step, sampled_step, saved_step: the last step at which that was done,
+    so that a resumed run neither repeats nor forgets it. journal_offset: bytes of the journal that belong to it.
+    """
+
+    step: int = 0
+    samples_seen: int = 0
+    tokens_seen: int = 0
+    seconds: float = 0.0
+    loss: float | None = None
+    epoch_nats: float = 0.0
+    epoch_weight: float = 0.0
+    nonfinite_in_a_row: int = 0
+    loss_scale: float | None = None
+    loss_scale_good_steps: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+    evaluations_without_gain: int = 0
+    evaluated_step: int = -1
+    reported_epoch: int = 0
+    sampled_step: int = -1
+    saved_step: int = -1
+    status: str = "running"
+    journal_offset: int = 0
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Progress:
+        """The reverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError: a field is missing or unknown.
+        """
+        missing = {f.name for f in fields(cls)} - values.keys()
+        if missing:
+            raise KeyError(", ".join(sorted(missing)))
+        return cls(**values)
+
+
+@dataclass
+class TrainState:
+    """Model, optimizer and progress."""
+
+    model: nn.Module
+    optimizers: Optimizers
+    progress: Progress

@@ -1,0 +1,93 @@
+"""One update: micro-batches to gradients to weights."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+
+from trifecta.execution.precision import LossScaler
+from trifecta.optim import Optimizers
+from trifecta.optim.gradients import clip_by_global_norm, global_norm
+from trifecta.randomness import seed_dropout
+from trifecta.types import Batch, LossSum
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update was: mean loss in nats, its weight, gradient norm before clipping, and whether it was skipped."""
+
+    loss: float
+    weight: float
+    grad_norm: float
+    tokens: int
+    samples: int
+    skipped: bool
+    terms: dict[str, float] = field(default_factory=dict)
+
+
+def update(
+    module: torch.nn.Module,
+    optimizers: Optimizers,
+    batches: Sequence[Batch],
+    *,
+    number: int,
+    learning_rate: float,
+    gradient_clip_norm: float | None,
+    seed: int,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]],
+    scaler: LossScaler | None = None,
+) -> Update:
+    """Forward and backward of each micro-batch, then one update of the weights.
+
+    Each term's total is divided by its weight summed over all micro-batches, once, so that unequal micro-batches give
+    the gradient of the one big batch. If the loss or the gradient is not finite, weights and moments stay untouched.
+
+    Args:
+        module: batch -> LossSum. number: of this update, from 1.
+    """
+    weights: dict[str, float] = defaultdict(float)
+    for batch in batches:
+        for name, weight in batch.weights.items():
+            weights[name] += weight
+    optimizers.zero_grad()
+    scale = scaler.scale if scaler else 1.0
+    totals: dict[str, torch.Tensor] = {}
+    for micro_step, batch in enumerate(batches):
+        seed_dropout(seed, number, micro_step)
+        with autocast():
+            result: LossSum = module(batch.to(device))
+        shares = {name: total / (weights[name] or 1.0) for name, (total, _) in result.terms.items()}
+        loss_share = torch.stack(list(shares.values())).sum()
+        (loss_share * scale if scaler else loss_share).backward()  # type: ignore[no-untyped-call]
+        for name, share in shares.items():
+            totals[name] = totals[name] + share.detach() if name in totals else share.detach()
+    terms = {name: float(total) for name, total in totals.items()}
+    loss = sum(terms.values())
+    parameters = optimizers.parameters
+    if scaler:
+        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1.0 / scale)
+    norm = float(global_norm(parameters))
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    if finite:
+        if gradient_clip_norm is not None:
+            clip_by_global_norm(parameters, norm, gradient_clip_norm)
+        optimizers.set_learning_rate(learning_rate)
+        optimizers.step()
+    optimizers.zero_grad()
+    if scaler:
+        scaler.update(finite)
+    return Update(
+        loss=loss,
+        weight=sum(weights.values()),
+        grad_norm=norm,
+        tokens=sum(next(iter(batch.inputs.values())).numel() for batch in batches),
+        samples=sum(next(iter(batch.inputs.values())).size(0) for batch in batches),
+        skipped=not finite,
+        terms=terms,
+    )

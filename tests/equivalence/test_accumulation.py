@@ -1,0 +1,188 @@
+"""Accumulation over unequal micro-batches gives the gradient of the one big batch."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trifecta.execution.precision import LossScaler
+from trifecta.models import MODELS, roles
+from trifecta.objectives import OBJECTIVES, LossModule
+from trifecta.optim import OPTIMIZERS, Optimizers, Trainable
+from trifecta.training.step import Update, update
+from trifecta.types import Batch
+
+ADAMW = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
+LENGTHS = [9, 3, 7, 2, 9, 5, 4, 8]
+
+
+def parts(dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> tuple[LossModule, Optimizers]:
+    torch.manual_seed(0)
+    model = MODELS["gpt"](31, d_model=32, num_heads=4, num_layers=2, d_ff=64, dropout=dropout).to(dtype)
+    trainable = Trainable(dict(model.named_parameters()), roles(model))
+    return LossModule(model, OBJECTIVES["causal"]()), OPTIMIZERS["adamw"](trainable, 1e-3, **ADAMW)
+
+
+def examples() -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [OBJECTIVES["causal"]().prepare(rng.integers(0, 31, n + 1)) for n in LENGTHS]
+
+
+def batches(*sizes: int) -> list[Batch]:
+    every, start, out = examples(), 0, []
+    for size in sizes:
+        out.append(OBJECTIVES["causal"]().collate(every[start : start + size]))
+        start += size
+    assert start == len(LENGTHS)
+    return out
+
+
+def run(module: LossModule, optimizers: Optimizers, micro: list[Batch], **options: Any) -> Update:
+    defaults: dict[str, Any] = {
+        "number": 1, "learning_rate": 1e-3, "gradient_clip_norm": None, "seed": 1, "device": torch.device("cpu"),
+        "autocast": nullcontext,
+    }  # fmt: skip
+    return update(module, optimizers, micro, **(defaults | options))
+
+
+def gradients(module: LossModule, optimizers: Optimizers, micro: list[Batch]) -> tuple[Update, torch.Tensor]:
+    """The gradients that the optimizer gets to see."""
+    seen: list[torch.Tensor] = []
+    optimizers.step = lambda: seen.append(  # type: ignore[method-assign]
+        torch.cat([p.grad.flatten() for p in optimizers.parameters if p.grad is not None])
+    )
+    return run(module, optimizers, micro), seen[0]
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("sizes", [(4, 4), (2, 2, 2, 2), (3, 5), (3, 3, 2)])
+def test_numeric_010_accumulation(dtype: torch.dtype, bound: float, sizes: tuple[int, ...]) -> None:
+    """Numeric 11 too: (3, 3, 2) is a last partial window."""
+    whole_update, whole = gradients(*parts(dtype), batches(8))
+    split_update, split = gradients(*parts(dtype), batches(*sizes))
+    assert relative(split, whole) <= bound
+    assert split_update.loss == pytest.approx(whole_update.loss, rel=bound)
+    assert split_update.weight == whole_update.weight == sum(LENGTHS)
+
+
+@pytest.mark.fast
+def test_numeric_010_control_mean_of_means_fails() -> None:
+    _, whole = gradients(*parts(), batches(8))
+    module, _ = parts()
+    micro = batches(4, 4)
+    for batch in micro:
+        (term,) = module(batch).terms.values()
+        (term[0] / term[1] / len(micro)).backward()
+    wrong = torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+    assert relative(wrong, whole) > 0.01
+
+
+@pytest.mark.fast
+def test_fault_031_nonfinite_loss_touches_neither_weights_nor_moments() -> None:
+    module, optimizers = parts()
+    run(module, optimizers, batches(8))
+    weights = [p.detach().clone() for p in module.parameters()]
+    moments = {k: v.clone() for k, v in optimizers.state_tensors().items()}
+    original = module.model.logits
+    module.model.logits = lambda hidden: original(hidden) * float("nan")  # type: ignore[assignment]
+    done = run(module, optimizers, batches(8), number=2)
+    assert done.skipped
+    assert all(torch.equal(a, b) for a, b in zip(weights, module.parameters(), strict=True))
+    assert all(torch.equal(v, moments[k]) for k, v in optimizers.state_tensors().items())
+    module.model.logits = original  # type: ignore[assignment]
+    assert not run(module, optimizers, batches(8), number=3).skipped
+
+
+@pytest.mark.fast
+def test_fault_032_one_nan_gradient_is_skipped_and_the_next_good_step_is_taken() -> None:
+    module, optimizers = parts()
+    handle = next(iter(module.parameters())).register_hook(lambda g: g.index_fill(0, torch.tensor([0]), float("nan")))
+    before = [p.detach().clone() for p in module.parameters()]
+    assert run(module, optimizers, batches(8)).skipped
+    assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+    handle.remove()
+    done = run(module, optimizers, batches(8), number=2)
+    assert not done.skipped
+    assert all(v.isfinite().all() for v in optimizers.state_tensors().values())
+
+
+@pytest.mark.fast
+def test_fault_035_batch_without_targets_is_finite_and_counted() -> None:
+    module, optimizers = parts()
+    batch = batches(8)[0]
+    empty = Batch(batch.inputs, {"targets_BT": torch.full_like(batch.targets["targets_BT"], -100)}, {"next_token": 0.0})
+    done = run(module, optimizers, [empty])
+    assert (done.loss, done.weight, done.skipped) == (0.0, 0.0, False)
+
+
+@pytest.mark.fast
+def test_numeric_017_scaler_trace_on_scripted_infinities() -> None:
+    scaler = LossScaler(scale=1024.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=3)
+    trace = []
+    for finite in (True, True, True, False, False, True, True, True, True):
+        scaler.update(finite)
+        trace.append((scaler.scale, scaler.good_steps))
+    assert trace == [
+        (1024, 1), (1024, 2), (2048, 0), (1024, 0), (512, 0), (512, 1), (512, 2), (1024, 0), (1024, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.fast
+def test_numeric_017_scaled_step_equals_unscaled_step_and_infinity_skips() -> None:
+    (plain, plain_opt), (scaled, scaled_opt) = parts(), parts()
+    scaler = LossScaler(scale=1024.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000)
+    one = run(plain, plain_opt, batches(8))
+    two = run(scaled, scaled_opt, batches(8), scaler=scaler)
+    assert two.grad_norm == pytest.approx(one.grad_norm, rel=1e-6)
+    for a, b in zip(plain.parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    before = [p.detach().clone() for p in scaled.parameters()]
+    handle = next(iter(scaled.parameters())).register_hook(lambda g: g * float("inf"))
+    assert run(scaled, scaled_opt, batches(8), number=2, scaler=scaler).skipped
+    handle.remove()
+    assert scaler.scale == 512.0
+    assert all(torch.equal(a, b) for a, b in zip(before, scaled.parameters(), strict=True))
+
+
+@pytest.mark.fast
+def test_numeric_014_activation_checkpointing_with_dropout_is_exact() -> None:
+    from trifecta.execution.memory import checkpoint_activations
+
+    results = []
+    for recompute in (False, True):
+        module, optimizers = parts(dropout=0.2)
+        if recompute:
+            checkpoint_activations(module.model.blocks)  # type: ignore[arg-type]
+        module.train()
+        _, gradient = gradients(module, optimizers, batches(4, 4))
+        results.append(gradient)
+    assert torch.equal(*results)
+
+
+@pytest.mark.fast
+def test_numeric_014_control_without_the_random_state_it_differs() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    results = []
+    for recompute in (False, True):
+        module, optimizers = parts(dropout=0.2)
+        if recompute:
+            for block in module.model.blocks:  # type: ignore[union-attr]
+                plain = block.forward
+
+                def careless(*args: Any, _plain: Any = plain, **kwargs: Any) -> Any:
+                    return checkpoint(_plain, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+                block.forward = careless
+        module.train()
+        results.append(gradients(module, optimizers, batches(4, 4))[1])
+    assert not torch.equal(*results)

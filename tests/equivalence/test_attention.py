@@ -1,0 +1,76 @@
+"""Fused attention equals explicit attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trifecta.models import Gpt
+from trifecta.nn import attention
+from trifecta.nn.attention import attend
+from trifecta.nn.position import MASKED, alibi_bias
+
+TOLERANCE = 1e-5
+
+
+def qkv(T: int, S: int, H: int = 4, groups: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    heads = ((H, T), (H // groups, S), (H // groups, S))
+    q, k, v = (torch.randn(2, h, length, 8, generator=generator) for h, length in heads)
+    return q, k, v
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize(("T", "S"), [(9, 9), (1, 9), (4, 9), (1, 1)])
+@pytest.mark.parametrize("alibi", [False, True])
+def test_numeric_032_fused_equals_explicit(groups: int, T: int, S: int, alibi: bool) -> None:
+    q, k, v = qkv(T, S, groups=groups)
+    bias = alibi_bias(4, T, S, q) if alibi else None
+    assert (attend(q, k, v, bias) - attend(q, k, v, bias, explicit=True)).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("position", ["rope", "alibi", "learned"])
+def test_numeric_032_whole_model_and_gradients(position: str) -> None:
+    results = []
+    for kind in ("fused", "explicit"):
+        torch.manual_seed(0)
+        model = Gpt(
+            31, d_model=32, num_heads=4, num_kv_heads=2, num_layers=2, d_ff=64, dropout=0.0, position=position,
+            max_sequence_length=16, attention=kind, init_std=0.1,
+        )  # fmt: skip
+        logits = model(torch.arange(32).view(2, 16) % 31)
+        logits.logsumexp(-1).sum().backward()
+        results.append([logits.detach(), *(p.grad for p in model.parameters())])
+    for fused, explicit in zip(*results, strict=True):
+        assert (fused - explicit).abs().max() <= TOLERANCE * max(1.0, float(explicit.abs().max()))
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_numeric_032_fully_masked_row_is_finite(explicit: bool) -> None:
+    q, k, v = qkv(3, 5)
+    for tensor in (q, k, v):
+        tensor.requires_grad_()
+    bias = torch.zeros(3, 5)
+    bias[1] = MASKED
+    out = attend(q, k, v, bias, explicit=explicit)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert all(tensor.grad.isfinite().all() for tensor in (q, k, v))
+
+
+def test_numeric_032_control_forgotten_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    right: Any = attention._attend_explicitly
+    monkeypatch.setattr(attention, "_attend_explicitly", lambda q, *rest: right(q * q.shape[-1] ** 0.5, *rest))
+    q, k, v = qkv(9, 9)
+    assert (attend(q, k, v) - attend(q, k, v, explicit=True)).abs().max() > TOLERANCE
+
+
+def test_attention_dropout_on_a_cpu_has_the_right_mean() -> None:
+    torch.manual_seed(0)
+    q, k, v = qkv(6, 6)
+    mean = torch.stack([attend(q, k, v, dropout_rate=0.3) for _ in range(3000)]).mean(0)
+    assert (mean - attend(q, k, v)).abs().max() < 0.1

@@ -1,0 +1,336 @@
+"""Bad input: FAULTS 37 to 46, 49, 50, 52, 55, 57 and 58. Each says where, what, and how to mend it, and ends with 3."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trifecta.data import Prepared, Sources, Windows, prepare
+from trifecta.errors import DataError
+from trifecta.tokenizers import TEXT_NEEDED, TOKENIZERS, from_json, tokenizer_key
+
+pytestmark = pytest.mark.fast
+Write = Callable[[str, str | bytes], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def made(name: str, content: str | bytes) -> str:
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(tmp_path / name)
+
+    return made
+
+
+def prepared(sources: Sources, cache: Path, type: str = "byte", other: Sources | None = None, **options: Any) -> Any:
+    made: Prepared[Any] = prepare(
+        sources, other, make_tokenizer=TOKENIZERS[type], load_tokenizer=from_json, tokenizer_key=tokenizer_key(type),
+        tokenizer_text=TEXT_NEEDED[type],
+        **({"validation_split": 0.1, "seed": 1, "sequence_length": 8, "cache_dir": cache} | options),
+    )  # fmt: skip
+    return made
+
+
+def text_of(path: str, **options: Any) -> str:
+    return "".join(piece.text for piece in Sources([path], **options).pieces())
+
+
+def refused(act: Callable[[], object]) -> DataError:
+    """The error that acting gives; it must be one for users, with the exit code of data and a way out."""
+    with pytest.raises(DataError) as caught:
+        act()
+    assert caught.value.exit_code == 3
+    assert caught.value.fix
+    return caught.value
+
+
+def scan(path: str, **options: Any) -> Callable[[], object]:
+    return lambda: Sources([path], **options).scan()
+
+
+def test_fault_037_missing_path_names_near_ones(write: Write, tmp_path: Path) -> None:
+    path = write("shakespeare.txt", "text")
+    error = refused(scan(path.replace("speare", "spear")))
+    assert "did you mean 'shakespeare.txt'?" in str(error)
+    assert error.where == path.replace("speare", "spear")
+    assert "doesn't exist" in str(refused(scan(str(tmp_path / "no" / "such" / "file.txt"))))
+    assert "no file matches" in str(refused(scan(str(tmp_path / "*.md"))))
+    (tmp_path / "empty").mkdir()
+    assert "no files" in str(refused(scan(str(tmp_path / "empty"))))
+    assert "path" in str(refused(scan("a\0b")))
+    refused(scan("x" * 5_000))
+
+
+@pytest.mark.parametrize("content", ["", " \n\t\r\n", "\ufeff", "\ufeff  ", "\u2028\u3000"])
+def test_fault_038_empty_or_blank(write: Write, content: str) -> None:
+    path = write("a.txt", content)
+    error = refused(scan(path))
+    assert "there is no text" in error.what
+    assert error.where == path
+    refused(scan(write("b.jsonl", json.dumps({"text": content.removeprefix("\ufeff")}))))
+    refused(scan(write("c.jsonl", "")))
+    refused(scan(write("d.csv", "")))
+    refused(scan(write("e.csv", "text\n")))
+
+
+def test_fault_039_shorter_than_one_sequence(write: Write, tmp_path: Path) -> None:
+    error = refused(lambda: prepared(Sources([write("a.txt", "x" * 100)]), tmp_path, sequence_length=90))
+    assert "has 90 tokens" in error.what
+    assert "needs 91" in error.what
+    assert "89 or less" in str(error)
+
+
+def test_fault_040_validation_part_too_short(write: Write, tmp_path: Path) -> None:
+    sources = Sources([write("a.txt", "x" * 100)])
+    error = refused(lambda: prepared(sources, tmp_path, sequence_length=10))
+    assert "validation part has 10 tokens" in error.what
+    assert "needs 11" in error.what
+    assert "validation_split" in str(error)
+    assert len(prepared(sources, tmp_path, sequence_length=9).validation) == 10
+    refused(lambda: prepared(sources, tmp_path, other=Sources([write("b.txt", "x")])))
+    refused(lambda: prepared(sources, tmp_path, validation_split=0.001))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 18])
+@pytest.mark.parametrize(
+    ("bad", "offset"), [(b"\xff", 0), (b"\xc3(", 0), (b"\xe2\x82", 0), (b"\xf0\x9f\x98", 0), (b"\xed\xa0\x80", 0)]
+)
+def test_fault_041_invalid_utf8(
+    write: Write, monkeypatch: pytest.MonkeyPatch, chunk: int, bad: bytes, offset: int
+) -> None:
+    monkeypatch.setattr("trifecta.data.files.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("trifecta.data.decoding._FIRST_BYTES", chunk)
+    before = "é\n\U0001f600\nthird ".encode()
+    for after in (b"", b" and on\n"):
+        path = write("a.txt", before + bad + after)
+        error = refused(scan(path))
+        assert error.where == f"{path}:3"
+        assert f"byte {len(before) + offset}" in error.what
+        sources = Sources([path], invalid_utf8="replace")
+        sources.scan()
+        expected = (before + bad + after).decode("utf-8", "replace")
+        assert text_of(path, invalid_utf8="replace") == expected
+        assert sources.notes == [
+            f"{path}: {expected.count(chr(0xFFFD))} invalid UTF-8 sequences were replaced by U+FFFD"
+        ]
+
+
+def test_fault_041_characters_that_are_replacements_are_not_counted(write: Write) -> None:
+    sources = Sources([write("a.txt", b"\xef\xbf\xbd \xff \xef\xbf\xbd")], invalid_utf8="replace")
+    sources.scan()
+    assert "1 invalid" in sources.notes[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_fault_042_utf16_is_named(write: Write, encoding: str) -> None:
+    error = refused(scan(write("a.txt", "\ufefftext\n".encode(encoding))))
+    assert encoding.upper().replace("-LE", "LE").replace("-BE", "BE") in error.what
+    assert "iconv" in str(error)
+    unmarked = refused(scan(write("b.txt", "plain text\n".encode(encoding))))
+    assert "NUL" in unmarked.what
+
+
+def test_fault_043_byte_order_mark_is_left_out_and_noted(write: Write) -> None:
+    path = write("a.txt", "\ufefftext \ufeff inside\n")
+    sources = Sources([path])
+    assert sources.scan().characters == 14
+    assert text_of(path) == "text \ufeff inside\n"
+    assert sources.notes == [f"{path}: the byte order mark (U+FEFF) at its beginning was left out"]
+
+
+@pytest.mark.parametrize("type", ["char", "byte", "bpe", "unigram"])
+def test_fault_044_line_ends_come_back_exactly(write: Write, tmp_path: Path, type: str) -> None:
+    text = "a\r\nb\rc\nd\u2028e\u2029f\x85g\x0bh\x0ci\r\r\n\n\r " * 10
+    path = write("a.txt", text)
+    assert text_of(path) == text
+    made = prepared(Sources([path]), tmp_path, type)
+    assert "".join(made.tokenizer.decode(store.tokens) for store in (made.train, made.validation)) == text
+
+
+def test_fault_044_line_ends_control(write: Write) -> None:
+    """Python's own text mode does change them: the check above does notice."""
+    path = write("a.txt", "a\r\nb\rc\n")
+    assert Path(path).read_text() != text_of(path)
+
+
+def test_fault_045_nul_bytes(write: Write, tmp_path: Path) -> None:
+    path = write("a.txt", "line one\nline two\x00 and more\n" * 20)
+    error = refused(scan(path))
+    assert error.where == f"{path}:2"
+    assert "byte 17" in error.what
+    assert "tokenizer=byte" in str(error)
+    made = prepared(Sources([path], allow_nul=True), tmp_path)
+    assert made.tokenizer.decode(made.train.tokens) == Path(path).read_text()[: made.train.characters]
+    assert "\x00" not in text_of(path, remove_control_characters=True)
+    record = refused(scan(write("b.jsonl", '{"text": "a"}\n{"text": "\\u0000"}')))
+    assert record.where is not None
+    assert record.where.endswith("b.jsonl:2")
+    assert text_of(str(tmp_path / "b.jsonl"), allow_nul=True) == "a\x00"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x89PNG\r\n\x1a\n",
+        b"\x7fELF\x02\x01\x01",
+        b"PK\x03\x04\x14\x00",
+        b"\xff\xd8\xff\xe0",
+        b"%PDF-1.7\n",
+        b"GIF89a",
+    ],
+)
+@pytest.mark.parametrize("allow_nul", [False, True])
+def test_fault_046_binary_file(write: Write, start: bytes, allow_nul: bool) -> None:
+    path = write("a.txt", start + bytes(range(256)) * 4)
+    error = refused(scan(path, allow_nul=allow_nul))
+    assert error.what.startswith("binary data")
+    assert error.where == path
+
+
+def test_fault_046_many_control_bytes(write: Write) -> None:
+    assert "binary" in refused(scan(write("a.bin", bytes([1, 2, 65, 66, 3, 67] * 100)))).what
+    assert text_of(write("b.txt", "\x1b[1mbold\x1b[0m\x0c page\x08\n" * 10)).startswith("\x1b[1m")  # a terminal's log
+
+
+@pytest.mark.parametrize("type", ["char", "byte", "bpe", "unigram"])
+@pytest.mark.parametrize("chunk", [1, 5, 1 << 18])
+def test_fault_049_emoji_combining_mojibake(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type: str, chunk: int
+) -> None:
+    monkeypatch.setattr("trifecta.data.files.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("trifecta.data.decoding._FIRST_BYTES", chunk)
+    text = (
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301 é Ã© â‚¬ \u202eright\u202c ﬁ Å \u2126 \U0001f3f4\u00ad|" * 8
+    )
+    made = prepared(Sources([write("a.txt", text)]), tmp_path, type)
+    assert "".join(made.tokenizer.decode(store.tokens) for store in (made.train, made.validation)) == text
+
+
+def test_fault_050_unseen_character(write: Write, tmp_path: Path) -> None:
+    made = prepared(Sources([write("a.txt", "abc" * 100)]), tmp_path, "char")
+    assert made.tokenizer.encode("é\U0010ffff").tolist() == [made.tokenizer.unk_id] * 2
+
+
+def test_fault_052_bad_jsonl_line(write: Write) -> None:
+    good = [json.dumps({"text": f"line {i}"}) for i in range(30)]
+    for bad, found in [
+        ('{"text": "a"', "no valid JSON"), ("plain", "no valid JSON"), ('["text"]', "a list was found"),
+        ("1", "a number"), ('{"txt": "a"}', "did you mean 'txt'"),
+        ('{"text": null}', "is null"), ('{"text": 5}', "is 5"),
+        ('{"text": "\\ud800"}', "surrogate"), ("[" * 100_000, "JSON"), ('{"text": ' + "1" * 5_000 + "}", "JSON"),
+    ]:  # fmt: skip
+        path = write("a.jsonl", "\n".join([*good[:16], bad, *good[16:]]))
+        error = refused(scan(path))
+        assert error.where == f"{path}:17"
+        assert found in error.what
+    assert text_of(write("a.jsonl", '{"text": "\\ud800!"}'), invalid_utf8="replace") == "\ufffd!"
+
+
+def test_fault_052_ragged_csv(write: Write) -> None:
+    good = [f"{i},text {i}" for i in range(15)]
+    for bad, found in [("1", "1 columns"), ("1,2,3", "3 columns"), ('1,"a"b', "broken CSV")]:
+        path = write("a.csv", "\n".join(["id,text", *good, bad, "9,last"]))
+        error = refused(scan(path))
+        assert error.where == f"{path}:17"
+        assert found in error.what
+    path = write("b.csv", "\n".join(["id,text", *good, '1,"never closed', *good]))
+    assert refused(scan(path)).where == f"{path}:17"
+    error = refused(scan(write("c.tsv", "id\tbody\n1\ttext\n")))
+    assert "no column 'text'; there are: 'id', 'body'" in error.what
+    path = write("d.csv", b"text\n" + b"a\n" * 15 + b"\xff\n")
+    assert refused(scan(path)).where == f"{path}:17"
+
+
+@pytest.mark.parametrize("type", ["char", "byte", "bpe", "wordpiece", "unigram"])
+def test_fault_055_text_like_special_tokens(write: Write, tmp_path: Path, type: str) -> None:
+    text = "[MASK] <pad> <extra_id_0> <|endoftext|> <unk> <0x41>\n" * 10
+    made = prepared(Sources([write("a.txt", text)]), tmp_path, type)
+    assert made.tokenizer.eos_id not in made.train.tokens
+    assert made.tokenizer.eos_id not in made.validation.tokens
+    if made.tokenizer.lossless:
+        assert made.tokenizer.decode(made.train.tokens) == text[: made.train.characters]
+
+
+def split_documents(write: Write, tmp_path: Path, texts: list[str]) -> Any:
+    path = write("a.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return prepared(Sources([path]), tmp_path / "cache", validation_split=0.25)
+
+
+def test_fault_057_documents_in_both_parts_are_counted(write: Write, tmp_path: Path) -> None:
+    texts = [f"document number {i % 20}" for i in range(40)]  # each twice
+    made = split_documents(write, tmp_path, texts)
+    train, validation = (
+        made.tokenizer.decode(np.where(store.tokens == 256, 10, store.tokens)).splitlines()
+        for store in (made.train, made.validation)
+    )
+    assert made.duplicates == sum(text in train for text in validation) > 0
+    assert any(f"{made.duplicates} of 10 validation documents" in note for note in made.notes)
+
+
+def test_fault_057_no_duplicates_control(write: Write, tmp_path: Path) -> None:
+    made = split_documents(write, tmp_path, [f"document number {i}" for i in range(40)])
+    assert (made.duplicates, made.notes) == (0, [])
+
+
+def test_fault_057_windows_never_cross_the_split(write: Write, tmp_path: Path) -> None:
+    made = prepared(Sources([write("a.txt", "t" * 90 + "v" * 10)]), tmp_path)
+    for store, letter in ((made.train, ord("t")), (made.validation, ord("v"))):
+        windows = Windows(store, 8)
+        assert {token for i in range(len(windows)) for token in windows[i].tolist()} == {letter}
+
+
+def test_fault_058_pipe_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    error = refused(scan(str(tmp_path / "pipe")))
+    assert "pipe" in error.what
+    assert "-" in str(error.fix)
+    refused(scan(str(tmp_path)))
+    refused(scan("/dev/zero"))
+
+
+def test_fault_058_circle_of_links(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to(tmp_path / "b.txt")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "a.txt")
+    assert "circle" in refused(scan(str(tmp_path / "a.txt"))).what
+    (tmp_path / "c.txt").symlink_to(tmp_path / "gone")
+    refused(scan(str(tmp_path / "c.txt")))
+
+
+def test_fault_058_unreadable_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("a.txt", "secret")
+
+    def denied(*_: object) -> int:
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as patch:  # root may read everything, so a fake refuses
+        patch.setattr("trifecta.data.files.os.open", denied)
+        error = refused(scan(path))
+    assert "Permission denied" in error.what
+    assert error.where == path
+
+
+def test_fault_058_error_while_reading(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("a.txt", "text")
+
+    class Broken:
+        def __init__(self, path: object, place: object):
+            pass
+
+        def __enter__(self) -> Broken:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def read(self, _: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("trifecta.data.files.open_regular", Broken)
+    with pytest.raises(DataError, match="Input/output error"):
+        text_of(path)

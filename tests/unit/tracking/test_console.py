@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from rich import console as rich_terminal
+
+from trifecta.tracking.console import JsonConsole, PlainConsole, QuietConsole, make_console
+from trifecta.tracking.rich_console import RichConsole
+
+START = {
+    "event": "start", "run": "runs/book-small-1a2b", "dataset": "book", "preset": "tutorial", "characters": 1_115_394,
+    "train_characters": 1_003_854, "validation_characters": 111_540, "train_tokens": 300_000,
+    "validation_tokens": 33_000, "tokenizer": "bpe", "vocab_size": 2000, "parameters": 1_044_736, "device": "cpu",
+    "precision": "fp32", "threads": 2, "tokens_per_step": 4096, "total_steps": 1455, "steps_per_epoch": 485,
+    "epochs": 3, "resumed_from": None, "notes": [], "log_every_n_steps": 50,
+}  # fmt: skip
+
+
+def step(number: int, loss: float | None = 7.23412, **more: Any) -> dict[str, Any]:
+    epoch = (number - 1) // 485 + 1
+    return {
+        "event": "step", "step": number, "epoch": epoch, "loss": loss, "learning_rate": 1.5e-4, "grad_norm": 1.0,
+        "tokens": 4096, "seconds": 0.5, "skipped": False,
+    } | more  # fmt: skip
+
+
+def evaluation(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "event": "evaluation", "step": number, "epoch": 1, "split": "validation", "loss": 3.987, "perplexity": 53.893,
+        "bits_per_byte": 2.1, "tokens": 33_000, "seconds": 2.0, "best": True,
+    } | more  # fmt: skip
+
+
+SAMPLE = {"event": "sample", "step": 485, "prompt": "The", "text": "The king\x1b[31m [red]is[/red] \x9b2Jdead"}
+CHECKPOINT = {
+    "event": "checkpoint",
+    "step": 485,
+    "path": "runs/x/checkpoints/step-00000485",
+    "reason": "best",
+    "bytes": 2**20,
+}
+END = {
+    "event": "end", "step": 1455, "status": "finished", "seconds": 185.0, "loss": 3.1, "best_loss": 3.2,
+    "best_step": 1400,
+}  # fmt: skip
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def plain(*events: dict[str, Any], **options: Any) -> str:
+    stream, clock = io.StringIO(), Clock()
+    with PlainConsole(stream, clock=clock, **options) as console:
+        for event in events:
+            clock.now += event.get("seconds", 0.0)
+            console(event)
+    return stream.getvalue()
+
+
+def rich(*events: dict[str, Any], width: int = 100, **options: Any) -> tuple[str, RichConsole]:
+    stream, clock = io.StringIO(), Clock()
+    terminal = rich_terminal.Console(
+        file=stream, width=width, force_terminal=True, highlight=False, markup=False, emoji=False,
+        color_system=options.pop("color_system", None), legacy_windows=False, _environ={"TERM": "xterm"},
+    )  # fmt: skip
+    with RichConsole(stream, clock=clock, terminal=terminal, **options) as console:
+        for event in events:
+            clock.now += event.get("seconds", 0.0)
+            console(event)
+    return stream.getvalue(), console
+
+
+@pytest.mark.fast
+def test_seed_s4_banner():
+    text = plain(START)
+    for fact in (
+        "1,115,394 characters", "1,003,854", "111,540", "2,000 (bpe)", "Parameters: 1,044,736", "cpu", "2 threads",
+        "4,096 tokens", "runs/book-small-1a2b",
+    ):  # fmt: skip
+        assert fact in text
+    assert "Resumed" not in text
+    assert "Resumed: after step 120" in plain(START | {"resumed_from": 120})
+
+
+@pytest.mark.fast
+def test_seed_s4_step_line_every_n_steps():
+    lines = plain(START, *map(step, range(1, 101))).splitlines()
+    lines = [line for line in lines if line.startswith("Epoch")]
+    assert len(lines) == 2
+    assert lines[0].startswith("Epoch 1/3 | Step 50/485 | Loss: 7.2341 | LR: 1.50e-04 | 8.19k tok/s | ")
+    assert lines[0].endswith("11 min 42 s left")  # 1,405 steps of half a second
+    assert lines[1].startswith("Epoch 1/3 | Step 100/485 | ")
+
+
+def test_step_is_counted_within_its_epoch_and_the_last_is_always_shown():
+    assert "Epoch 2/3 | Step 15/485 | " in plain(START, step(500))
+    assert "Epoch 3/3 | Step 485/485 | " in plain(START, step(1455))
+    assert "Epoch 1/1 | Step 7/7 | " in plain(START | {"total_steps": 7, "epochs": 1}, step(7))
+
+
+def test_log_every_100_unless_told():
+    start = {key: value for key, value in START.items() if key != "log_every_n_steps"}
+    assert plain(start, step(50)).count("Loss:") == 0
+    assert plain(start, step(100)).count("Loss:") == 1
+
+
+@pytest.mark.fast
+def test_seed_s0_epoch_line_and_s1_metrics_line():
+    epoch = {"event": "epoch", "epoch": 1, "step": 485, "loss": 4.123, "perplexity": 61.744}
+    assert "=== Epoch 1 Complete: Loss 4.1230, Perplexity 61.74 ===" in plain(START, step(485), epoch)
+    after = plain(START, step(485), epoch, evaluation(485))
+    assert "  train_loss=4.123, val_loss=3.987, perplexity=53.89, bits_per_byte=2.100 (best so far)" in after
+    before = plain(START, step(484, 4.0), step(485, 5.0), evaluation(485, best=False), epoch)
+    assert "  train_loss=4.500, val_loss=3.987, perplexity=53.89, bits_per_byte=2.100\n" in before
+
+
+def test_train_loss_weighs_tokens_and_forgets_the_last_epoch():
+    steps = [step(485, 9.0), step(486, 1.0, tokens=300), step(487, 5.0, tokens=100), evaluation(487)]
+    assert "train_loss=2.000" in plain(START, *steps)
+
+
+@pytest.mark.fast
+def test_fault_084_sample_cannot_command_the_terminal():
+    for text in (plain(START, SAMPLE), rich(START, SAMPLE)[0].replace("\x1b[?25l", "").replace("\x1b[?25h", "")):
+        assert "The king␛[31m [red]is[/red] \\x9b2Jdead" in text
+        assert "\x1b[31m" not in text
+        assert "\x9b" not in text
+
+
+def test_fault_084_sample_control():
+    """Printed as it is, the text would reach the terminal: the check above would notice."""
+    assert "\x1b[31m" in SAMPLE["text"]
+
+
+@pytest.mark.fast
+def test_fault_031_skipped_step_is_said_at_once_and_at_the_end():
+    bad = step(3, None, skipped=True, grad_norm=None)
+    for text in (plain(START, bad, END), rich(START, bad, END)[0]):
+        assert "step 3: the loss or a gradient was not finite" in text
+        assert "Skipped updates: 1" in text
+
+
+def test_checkpoints_are_quiet_unless_verbose():
+    for show in (plain, lambda *a, **k: rich(*a, **k)[0]):
+        assert "step-00000485" not in show(START, CHECKPOINT)
+        assert "saved runs/x/checkpoints/step-00000485 (best, 1.0 MiB)" in show(START, CHECKPOINT, verbose=True)
+
+
+@pytest.mark.fast
+def test_end_says_how_where_and_what_next():
+    for text in (plain(START, END), rich(START, END)[0]):
+        assert "Finished after step 1,455, 3 min 05 s." in text
+        assert "Best validation loss: 3.2000 at step 1,400" in text
+        assert "trifecta generate runs/book-small-1a2b --prompt 'The'" in text
+    assert "generate" not in plain(START, END | {"status": "interrupted"})
+    assert "'my runs/x'" in plain(START | {"run": "my runs/x"}, END)
+
+
+def test_notes_and_preparation():
+    events = [{"event": "prepare", "stage": "tokenizing", "ratio": ratio} for ratio in (None, 0.0, 0.5, 1.0)]
+    note = {"event": "note", "message": "BOM removed\x1b"}
+    assert plain(*events, note) == "tokenizing ...\nnote: BOM removed␛\n"
+    text, _ = rich(*events, START, note)
+    assert "tokenizing ..." in text
+    assert "note: BOM removed␛" in text
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("width", [30, 40, 60, 100])
+def test_live_lines_fit_the_window(width: int):
+    _, console = rich(START, step(1), evaluation(1), *map(step, range(2, 50)), width=width)
+    lines = console.terminal.render_lines(console.live_lines())
+    text = ["".join(segment.text for segment in line).rstrip() for line in lines]
+    assert len(text) == 2
+    assert text[0].startswith("Epoch 1/3")
+    assert "49/1455" in text[0]
+    assert text[1].startswith("loss 7.2341")
+    assert all(len(line) <= width for line in text)
+    if width == 100:
+        assert text[1] == "loss 7.2341   val 3.9870   ppl 53.89   tok/s 8.19k   lr 1.50e-04"
+        assert text[0].endswith("12 min 40 s left")  # 1,406 steps; 26.5 s for 49
+
+
+def test_live_lines_show_a_loss_that_is_not_a_number_in_red():
+    _, console = rich(START, step(1, None), color_system="standard")
+    assert any(span.style == "red" for span in console._numbers(80).spans)
+
+
+def test_no_color(monkeypatch: pytest.MonkeyPatch):
+    def text(color: bool) -> str:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        if not color:
+            monkeypatch.setenv("NO_COLOR", "1")
+        stream = _Terminal()
+        with make_console(stream) as console:
+            for event in (START, evaluation(1), END):
+                console(event)
+        return stream.getvalue()
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[32m" in text(color=True)  # the best evaluation, green
+    assert "\x1b[32m" not in text(color=False)
+
+
+@pytest.mark.fast
+def test_cursor_comes_back_however_the_run_ends():
+    stream = _Terminal()
+    terminal = rich_terminal.Console(file=stream, force_terminal=True, width=80, _environ={"TERM": "xterm"})
+
+    def dies() -> None:
+        with RichConsole(stream, clock=Clock(), terminal=terminal) as console:
+            console(START)
+            console(step(1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dies()
+    text = stream.getvalue()
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
+
+
+def test_json_lines_are_the_events():
+    stream = io.StringIO()
+    with JsonConsole(stream) as console:
+        for event in (START, step(1, float("nan")), {"event": "prepare", "stage": "reading", "ratio": None}, END):
+            console(event)
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "end"]
+    assert events[1]["loss"] is None
+    assert next(iter(events[2])) == "event"
+    assert list(events[2])[-1] == "time"
+
+
+def test_quiet_says_nothing():
+    stream = io.StringIO()
+    with QuietConsole(stream) as console:
+        for event in (START, step(50), SAMPLE, END):
+            console(event)
+    assert stream.getvalue() == ""
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.fast
+def test_the_console_that_fits(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm")
+    assert type(make_console(io.StringIO())) is PlainConsole
+    assert type(make_console(_Terminal())) is RichConsole
+    assert type(make_console(_Terminal(), quiet=True)) is QuietConsole
+    assert type(make_console(_Terminal(), json=True)) is JsonConsole
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(make_console(_Terminal())) is PlainConsole
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("kind", [PlainConsole, JsonConsole])
+def test_a_reader_that_went_away_does_not_stop_the_run(kind: type):
+    class Gone(io.StringIO):
+        written = 0
+
+        def write(self, _: str) -> int:
+            self.written += 1
+            raise BrokenPipeError
+
+    stream = Gone()
+    with kind(stream) as console:
+        for event in (START, step(50), END):
+            console(event)
+    assert stream.written == 1
+
+
+def test_a_stream_that_cannot_say_everything_gets_what_it_can():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    PlainConsole(stream)(SAMPLE | {"text": "größer"})
+    stream.seek(0)
+    assert "gr??er" in stream.read()

@@ -1,0 +1,304 @@
+"""A checkpoint is whole or it isn't one."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trifecta.errors import CheckpointError, ResourceError
+from trifecta.models import MODELS, roles
+from trifecta.optim import OPTIMIZERS, Trainable
+from trifecta.training import checkpoint, files
+from trifecta.training.state import Progress, TrainState
+
+ADAMW = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
+TEXTS = {"recipe.yaml": "model: {}\n", "tokenizer.json": "{}"}
+
+
+def make_state(seed: int = 0, tie: bool = True) -> TrainState:
+    torch.manual_seed(seed)
+    model = MODELS["gpt"](17, d_model=8, num_heads=2, num_layers=1, d_ff=16, tie_embeddings=tie)
+    trainable = Trainable(dict(model.named_parameters()), roles(model))
+    optimizers = OPTIMIZERS["adamw"](trainable, 1e-3, **ADAMW)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizers.step()
+    return TrainState(model, optimizers, Progress(step=7, samples_seen=99, best_loss=0.1 + 0.2))
+
+
+def save(root: Path, step: int = 7, seed: int = 0) -> checkpoint.Checkpoint:
+    state = make_state(seed)
+    state.progress.step = step
+    return checkpoint.save(root, state, TEXTS, reason="steps")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("tie", [True, False])
+def test_round_trip_is_exact(tmp_path: Path, tie: bool) -> None:
+    state, other = make_state(0, tie), make_state(1, tie)
+    saved = checkpoint.save(tmp_path, state, TEXTS, reason="steps")
+    checkpoint.load_state(checkpoint.verify(saved.folder), other)
+    for (name, a), b in zip(state.model.named_parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    one, two = state.optimizers.state_tensors(), other.optimizers.state_tensors()
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert other.progress == state.progress
+
+
+@pytest.mark.fast
+def test_our_safetensors_are_what_the_library_reads(tmp_path: Path) -> None:
+    tensors = {
+        "b": torch.randn(3, 5), "a": torch.arange(7), "half": torch.randn(2, 2).bfloat16(),
+        "flag": torch.tensor([True]),
+        "scalar": torch.tensor(2.5), "turned": torch.randn(4, 6).T,
+    }  # fmt: skip
+    files.write_file(tmp_path / "x.safetensors", lambda w: files.write_safetensors(w, tensors))
+    for read in (load_file(tmp_path / "x.safetensors"), files.read_safetensors(tmp_path / "x.safetensors")):
+        assert read.keys() == tensors.keys()
+        assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.fast
+def test_numeric_041_tied_weights_are_one_storage_after_load(tmp_path: Path) -> None:
+    saved = save(tmp_path)
+    state = make_state(1)
+    checkpoint.load_state(saved, state)
+    model: Any = state.model
+    assert model.head_weight.data_ptr() == model.embedding.token.weight.data_ptr()
+    names = files.read_safetensors(saved.folder / "model.safetensors").keys()
+    assert len(names) == len({id(p) for p in model.parameters()}), "saved once"
+
+
+def test_numeric_041_control_an_untied_copy_is_noticed() -> None:
+    model: Any = make_state().model
+    weight = model.embedding.token.weight
+    copied = weight.detach().clone()
+    assert copied.data_ptr() != weight.data_ptr()
+
+
+@pytest.mark.fast
+def test_fault_008_files_are_synced_then_renamed_then_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fsync, rename = files.os.fsync, Path.rename
+    paths = {}
+    original_open = files.open_binary
+
+    def opening(path: Path) -> IO[bytes]:
+        file = original_open(path)
+        paths[file.fileno()] = path.name
+        return file
+
+    monkeypatch.setattr(files, "open_binary", opening)
+    monkeypatch.setattr(files.os, "fsync", lambda fd: (calls.append(f"sync {paths.pop(fd, 'folder')}"), fsync(fd)))
+    monkeypatch.setattr(Path, "rename", lambda self, to: (calls.append("rename"), rename(self, to))[1])
+    save(tmp_path)
+    rename_at = calls.index("rename")
+    synced = [call for call in calls[:rename_at] if call != "sync folder"]
+    wanted = ["model.safetensors", "optimizer.safetensors", "recipe.yaml", "tokenizer.json", "state.json"]
+    assert synced == [f"sync {name}" for name in [*wanted, "manifest.json"]]
+    assert calls[rename_at - 1] == "sync folder"
+    assert calls[rename_at + 1 :] == ["sync folder"]
+
+
+class Full:
+    """A file on a disk that is full after k bytes."""
+
+    def __init__(self, file: IO[bytes], room: list[int]):
+        self._file, self._room = file, room
+
+    def write(self, data: bytes) -> int:
+        self._room[0] -= len(data)
+        if self._room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._file.write(data)
+
+    def __enter__(self) -> Full:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("room", [0, 100, 5000, 12000])
+def test_fault_009_full_disk_leaves_the_old_checkpoint_and_no_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    old = save(tmp_path, step=7)
+    opening, left = files.open_binary, [room]
+    monkeypatch.setattr(files, "open_binary", lambda path: Full(opening(path), left))
+    with pytest.raises(ResourceError) as caught:
+        save(tmp_path, step=8)
+    assert caught.value.exit_code == 6
+    assert "disk is full" in str(caught.value)
+    assert "needs" in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == [old.folder.name]
+    assert checkpoint.newest(tmp_path, print) == old
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "tokenizer.json"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_fault_011_truncated_file_is_named_and_the_previous_checkpoint_used(
+    tmp_path: Path, name: str, share: float
+) -> None:
+    old, new = save(tmp_path, step=7), save(tmp_path, step=8)
+    path = new.folder / name
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    warnings: list[str] = []
+    assert checkpoint.newest(tmp_path, warnings.append) == old
+    assert name in warnings[0]
+    assert "step-00000008" in warnings[0]
+    (old.folder / name).unlink()
+    with pytest.raises(CheckpointError, match="none of the checkpoints is whole") as caught:
+        checkpoint.newest(tmp_path, warnings.append)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.fast
+def test_fault_012_flipped_bit_anywhere_is_named(tmp_path: Path) -> None:
+    old, new = save(tmp_path, step=7), save(tmp_path, step=8)
+    for path in new.folder.iterdir():
+        whole = path.read_bytes()
+        for position in {0, len(whole) // 2, len(whole) - 1}:
+            damaged = bytearray(whole)
+            damaged[position] ^= 1
+            path.write_bytes(bytes(damaged))
+            warnings: list[str] = []
+            assert checkpoint.newest(tmp_path, warnings.append) == old, (path.name, position)
+            assert path.name in warnings[0] or path.name == "manifest.json"
+        path.write_bytes(whole)
+    assert checkpoint.newest(tmp_path, print) == new
+
+
+@pytest.mark.fast
+def test_fault_012_control_the_library_alone_loads_a_flipped_bit(tmp_path: Path) -> None:
+    saved = save(tmp_path)
+    path = saved.folder / "model.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(bytes(damaged))
+    load_file(path)
+
+
+@pytest.mark.fast
+def test_fault_013_no_manifest_or_a_file_missing_is_no_checkpoint(tmp_path: Path) -> None:
+    old, new = save(tmp_path, step=7), save(tmp_path, step=8)
+    (new.folder / "manifest.json").unlink()
+    assert checkpoint.newest(tmp_path, lambda _: None) == old
+    (old.folder / "optimizer.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"optimizer\.safetensors is missing"):
+        checkpoint.newest(tmp_path, lambda _: None)
+
+
+@pytest.mark.fast
+def test_fault_014_stray_folders_are_ignored_and_cleaned(tmp_path: Path) -> None:
+    saved = save(tmp_path)
+    (tmp_path / ".partial-step-00000009-123").mkdir()
+    (tmp_path / ".partial-step-00000009-123" / "model.safetensors").write_bytes(b"half")
+    assert checkpoint.newest(tmp_path, print) == saved
+    assert checkpoint.clean(tmp_path) == [".partial-step-00000009-123"]
+    assert [p.name for p in tmp_path.iterdir()] == [saved.folder.name]
+
+
+def test_fault_014_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
+    saved = save(tmp_path)
+    saved.folder.rename(tmp_path / ".partial-replaced-step-00000007-123")
+    checkpoint.clean(tmp_path)
+    assert checkpoint.newest(tmp_path, print) == saved
+
+
+@pytest.mark.fast
+def test_fault_015_best_survives_keep_last_one(tmp_path: Path) -> None:
+    best = save(tmp_path, step=1)
+    checkpoint.point(tmp_path, "best", best)
+    for step in (2, 3):
+        newest = save(tmp_path, step=step)
+        checkpoint.prune(tmp_path, 1, {newest.folder})
+    assert checkpoint.candidates(tmp_path) == [newest.folder, best.folder]
+    assert checkpoint.verify((tmp_path / "best").resolve()).step == 1
+
+
+@pytest.mark.fast
+def test_fault_016_the_only_good_checkpoint_is_never_removed(tmp_path: Path) -> None:
+    save(tmp_path, step=1)
+    broken = save(tmp_path, step=2)
+    (broken.folder / "model.safetensors").write_bytes(b"")
+    checkpoint.prune(tmp_path, 1, set())
+    found = checkpoint.newest(tmp_path, lambda _: None)
+    assert found is not None
+    assert found.step == 1
+
+
+@pytest.mark.fast
+def test_fault_072_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
+    import pickle
+    import pickletools
+    import zipfile
+
+    saved = save(tmp_path)
+    for path in saved.folder.iterdir():
+        assert not zipfile.is_zipfile(path), path.name
+        with pytest.raises((ValueError, pickle.UnpicklingError, IndexError, UnicodeDecodeError)):
+            list(pickletools.genops(path.read_bytes()))
+
+
+def write_header(path: Path, header: str, data: bytes = b"", length: int | None = None) -> None:
+    text = header.encode()
+    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + data)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("header", "data", "length"),
+    [
+        ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"1234", 1 << 60),
+        ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}',
+         b"123456", None),
+        ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+         b"1234", None),
+        ("[" * 50_000, b"", None),
+        ("", b"", None),
+    ],
+    ids=["huge header", "overlap", "duplicate", "deep", "empty"],
+)  # fmt: skip
+def test_fault_073_hostile_safetensors(tmp_path: Path, header: str, data: bytes, length: int | None) -> None:
+    path = tmp_path / "x.safetensors"
+    write_header(path, header, data, length)
+    with pytest.raises(CheckpointError) as caught:
+        files.read_safetensors(path)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.fast
+def test_fault_078_wrong_shapes_and_nan_weights_are_named(tmp_path: Path) -> None:
+    state = make_state()
+    with torch.no_grad():
+        next(p for n, p in state.model.named_parameters() if n.endswith("norm.weight"))[0] = float("nan")
+    saved = checkpoint.save(tmp_path, state, TEXTS, reason="steps")
+    with pytest.raises(CheckpointError, match=r"norm\.weight holds NaN"):
+        checkpoint.load_model(saved, make_state().model)
+    torch.manual_seed(0)
+    wider = MODELS["gpt"](18, d_model=8, num_heads=2, num_layers=1, d_ff=16)
+    with pytest.raises(CheckpointError, match=r"embedding.*\[17, 8\].*\[18, 8\]"):
+        checkpoint.load_model(save(tmp_path / "other"), wider)
+
+
+@pytest.mark.fast
+def test_progress_survives_json_bit_for_bit() -> None:
+    before = Progress(step=3, best_loss=0.1 + 0.2, epoch_nats=1 / 3, fingerprints={"data": "x"})
+    assert Progress.from_json(json.loads(json.dumps(before.to_json()))) == before
+    with pytest.raises(KeyError, match="step"):
+        Progress.from_json({k: v for k, v in before.to_json().items() if k != "step"})

@@ -1,0 +1,205 @@
+"""The loop: what happens between steps, in which order, and what a resume repeats."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from trifecta.errors import NumericsError
+from trifecta.evaluation.evaluate import Evaluation
+from trifecta.optim import OPTIMIZERS, Trainable
+from trifecta.training.loop import Cadence, Services, Stepping, train
+from trifecta.training.plan import MicroBatch, Plan
+from trifecta.training.state import Progress, TrainState
+from trifecta.types import Batch, LossSum
+
+
+class Module(nn.Module):
+    """Learns a constant; loss is a sum over samples. `poison` makes steps not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1, 1))
+        self.poison = False
+
+    def forward(self, batch: Batch) -> LossSum:
+        error = (self.w[0, 0] - batch.inputs["x_BT"][:, 0]).square().sum()
+        return LossSum({"error": (error * float("nan") if self.poison else error, batch.weights["error"])})
+
+
+class World:
+    """A run with scripted validation losses, and a list of what happened."""
+
+    def __init__(self, losses: list[float], *, samples: int = 8, epochs: int = 2, **cadence: Any):
+        self.module = Module()
+        trainable = Trainable({"w": self.module.w}, {"w": "matrix"})
+        optimizers = OPTIMIZERS["sgd"](trainable, 0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+        self.state = TrainState(self.module, optimizers, Progress())
+        self.plan = Plan(samples=samples, batch_size=2, gradient_accumulation_steps=1, epochs=epochs, max_steps=None)
+        self.losses = losses
+        self.stop: str | None = None
+        self.happened: list[str] = []
+        self.events: list[dict[str, Any]] = []
+        self.now = 0.0
+        self.saved: list[Progress] = []
+        self.cadence = Cadence(**cadence)
+
+    def load(self, updates: Iterator[list[MicroBatch]]) -> Iterator[list[Batch]]:
+        for update in updates:
+            yield [
+                Batch({"x_BT": torch.arange(m.start, m.stop).float()[:, None]}, {}, {"error": float(m.stop - m.start)})
+                for m in update
+            ]
+
+    def evaluate(self) -> Evaluation:
+        loss = self.losses[min(len(self.losses) - 1, sum(h.startswith("evaluate") for h in self.happened))]
+        self.happened.append(f"evaluate {self.state.progress.step}")
+        return Evaluation(loss=loss, perplexity=1.0, bits_per_byte=1.0, tokens=1, seconds=0.0)
+
+    def sample(self) -> tuple[str, str]:
+        self.happened.append(f"sample {self.state.progress.step}")
+        return "The", "The end"
+
+    def save(self, reason: str, best: bool) -> None:
+        self.happened.append(f"save {self.state.progress.step} {reason}" + (" best" if best else ""))
+        self.saved.append(copy.deepcopy(self.state.progress))
+
+    def run(self) -> World:
+        stepping = Stepping(
+            module=self.module, plan=self.plan, schedule=lambda _: 1.0, learning_rate=0.01, gradient_clip_norm=None,
+            max_nonfinite_steps=3, seed=1, device=torch.device("cpu"), autocast=nullcontext, load=self.load,
+        )  # fmt: skip
+        services = Services(
+            evaluate=self.evaluate, sample=self.sample, save=self.save, emit=self.events.append,
+            stop_requested=lambda: self.stop, clock=lambda: self.now,
+        )  # fmt: skip
+        for report in train(self.state, stepping, self.cadence, services):
+            self.happened.append(f"step {report.step}")
+            self.on_step(report.step)
+        return self
+
+    def on_step(self, step: int) -> None:
+        """What a test wants to happen during a step."""
+
+    def not_steps(self) -> list[str]:
+        return [h for h in self.happened if not h.startswith("step")]
+
+
+@pytest.mark.fast
+def test_order_of_things_and_final_save() -> None:
+    world = World([1.0, 0.5], sample_every_n_epochs=1).run()
+    assert world.happened == [
+        "step 1", "step 2", "step 3", "step 4", "evaluate 4", "sample 4", "save 4 best best",
+        "step 5", "step 6", "step 7", "step 8", "evaluate 8", "sample 8", "save 8 finished best",
+    ]  # fmt: skip
+    kinds = [e["event"] for e in world.events]
+    assert kinds.count("step") == 8
+    assert kinds[-1] == "end"
+    assert [e["loss"] for e in world.events if e["event"] == "epoch"][1] > 0
+    assert world.state.progress.status == "finished"
+
+
+@pytest.mark.fast
+def test_saves_by_steps_epochs_and_minutes() -> None:
+    world = World([1.0], save_best=False, save_every_n_steps=3).run()
+    assert [h for h in world.happened if h.startswith("save")] == ["save 3 steps", "save 6 steps", "save 8 finished"]
+    world = World([1.0], epochs=3, save_best=False, save_every_n_epochs=2).run()
+    assert [h for h in world.happened if h.startswith("save")] == ["save 8 epochs", "save 12 finished"]
+    world = World([1.0], save_best=False, save_every_minutes=1.0)
+    world.on_step = lambda _: setattr(world, "now", world.now + 25)  # type: ignore[method-assign]
+    world.run()
+    assert [h for h in world.happened if h.startswith("save")] == [
+        "save 3 minutes",
+        "save 6 minutes",
+        "save 8 finished",
+    ]
+
+
+@pytest.mark.fast
+def test_fault_017_first_metric_nan_then_a_finite_one_becomes_best() -> None:
+    world = World([float("nan"), 0.7]).run()
+    assert (world.state.progress.best_loss, world.state.progress.best_step) == (0.7, 8)
+
+
+@pytest.mark.fast
+def test_fault_018_early_stopping_stops_at_the_same_step_after_a_resume_and_stays_stopped() -> None:
+    losses = [1.0, 1.1, 1.2, 1.3, 1.4]
+    whole = World(losses, epochs=9, early_stopping_patience=3, save_every_n_steps=1).run()
+    assert whole.state.progress.status == "stopped_early"
+    assert whole.state.progress.step == 16
+    for saved in whole.saved[:-1]:
+        resumed = World(losses[saved.step // 4 :], epochs=9, early_stopping_patience=3, save_every_n_steps=1)
+        resumed.state.progress = copy.deepcopy(saved)
+        resumed.run()
+        assert resumed.state.progress.step == 16, saved
+    again = World([0.1], epochs=9, early_stopping_patience=3)
+    again.state.progress = copy.deepcopy(whole.state.progress)
+    again.run()
+    assert "step 17" not in again.happened
+
+
+@pytest.mark.fast
+def test_fault_018_control_a_forgotten_counter_is_noticed() -> None:
+    losses = [1.0, 1.1, 1.2, 1.3, 1.4]
+    whole = World(losses, epochs=9, early_stopping_patience=3, save_every_n_steps=1).run()
+    forgetful = World(losses[2:], epochs=9, early_stopping_patience=3)
+    forgetful.state.progress = copy.deepcopy(whole.saved[8])
+    forgetful.state.progress.evaluations_without_gain = 0
+    forgetful.run()
+    assert forgetful.state.progress.step != 16
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("at", range(1, 9))
+def test_resume_at_any_step_repeats_and_forgets_nothing(at: int) -> None:
+    options: dict[str, Any] = {"sample_every_n_epochs": 1, "save_every_n_steps": 1}
+    whole = World([1.0, 0.9], **options).run()
+    first = World([1.0, 0.9], **options)
+    first.on_step = lambda step: setattr(first, "stop", "terminated" if step == at else None)  # type: ignore[method-assign]
+    first.run()
+    assert first.state.progress.status == "terminated"
+    second = World([1.0, 0.9][at // 4 - (at % 4 == 0) :] if at >= 4 else [1.0, 0.9], **options)
+    second.module.load_state_dict(first.module.state_dict())
+    second.state.optimizers.load_state_tensors(first.state.optimizers.state_tensors())
+    second.state.progress = copy.deepcopy(first.saved[-1])
+    second.state.progress.status = "running"
+    second.run()
+    together = [h for h in first.happened + second.happened if not h.startswith("save")]
+    assert together == [h for h in whole.happened if not h.startswith("save")]
+    assert torch.equal(second.module.w, whole.module.w)
+    epochs = [e for world in (first, second) for e in world.events if e["event"] == "epoch"]
+    assert epochs == [e for e in whole.events if e["event"] == "epoch"]
+
+
+@pytest.mark.fast
+def test_fault_024_a_signal_before_the_first_step_saves_and_ends() -> None:
+    world = World([1.0])
+    world.stop = "terminated"
+    world.run()
+    assert world.happened == ["save 0 terminated"]
+
+
+@pytest.mark.fast
+def test_fault_031_n_nonfinite_steps_in_a_row_end_the_run() -> None:
+    world = World([1.0])
+    world.module.poison = True
+    with pytest.raises(NumericsError, match="3 steps in a row") as caught:
+        world.run()
+    assert caught.value.exit_code == 5
+    assert float(world.module.w.detach()) == 0.0
+    assert [e["skipped"] for e in world.events if e["event"] == "step"] == [True] * 3
+
+
+@pytest.mark.fast
+def test_fault_031_a_single_nonfinite_step_advances_step_and_data() -> None:
+    world = World([1.0])
+    world.on_step = lambda step: setattr(world.module, "poison", step == 2)  # type: ignore[method-assign]
+    world.run()
+    assert [e["step"] for e in world.events if e["event"] == "step" and e["skipped"]] == [3]
+    assert world.state.progress.samples_seen == 16
