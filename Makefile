@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lock clean
+.PHONY: help demo test check bench docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,6 +25,12 @@ check: .venv/.dev ## formatting, lint, types, import contracts, the fast tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST) -m fast
+
+bench: .venv/.dev ## measure again what benchmarks/ shows; about an hour
+	$(BIN)/python -m benchmarks.learning
+
+docs: .venv/.samples ## write docs/recipe.md from the schema
+	$(BIN)/python docs/generate.py
 
 lock: .venv/.dev ## write the installed versions to constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.new

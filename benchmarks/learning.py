@@ -22,27 +22,28 @@ HERE = Path(__file__).parent
 TINY_SHAKESPEARE = HERE.parent.parent / "shared" / "data" / "tinyshakespeare.txt"
 
 COMMON: dict[str, Any] = {
-    "model.d_model": 128, "model.num_heads": 4, "model.num_layers": 4, "model.d_ff": 512, "model.dropout": 0.0,
+    "model.d_model": 128, "model.num_heads": 4, "model.num_layers": 4, "model.dropout": 0.0,
     "tokenizer": {"type": "char"}, "data.sequence_length": 64, "training.batch_size": 12, "execution.threads": 1,
     "training.save_every_minutes": None, "training.save_best": False, "tracking.sample.every_n_epochs": None,
 }  # fmt: skip
 """What every variant has in common."""
 
-GATED_D_FF = 344
-"""Three matrices of this inner width have as many weights as two of 512."""
+MODERN: dict[str, Any] = {"model.d_ff": 344, "training.learning_rate": 1e-2}
+PLAIN_D_FF = 512
+"""Two matrices of this inner width have as many weights as the three of a gated layer of 344."""
 
 VARIANTS: dict[str, tuple[str, Mapping[str, Any]]] = {
-    "modern (the default)": ("modern", {}),
-    "- Muon, AdamW instead": ("modern", {"training.optimizer.type": "adamw", "training.learning_rate": 3e-3}),
-    "- squared ReLU, GELU instead": ("modern", {"model.activation": "gelu"}),
-    "- squared ReLU, SwiGLU instead": ("modern", {"model.activation": "swiglu", "model.d_ff": GATED_D_FF}),
-    "- RMSNorm, LayerNorm instead": ("modern", {"model.norm": "layernorm"}),
-    "- QK-norm": ("modern", {"model.qk_norm": False}),
-    "- rotary, learned positions instead": ("modern", {"model.position": "learned"}),
-    "- zero-initialised projections": ("modern", {"model.init": "depth_scaled"}),
-    "- tied embeddings": ("modern", {"model.tie_embeddings": False}),
+    "modern (the default)": ("modern", MODERN),
+    "AdamW instead of Muon": ("modern", MODERN | {"training.optimizer.type": "adamw", "training.learning_rate": 3e-3}),
+    "squared ReLU instead of SwiGLU": ("modern", MODERN | {"model.activation": "relu2", "model.d_ff": PLAIN_D_FF}),
+    "GELU instead of SwiGLU": ("modern", MODERN | {"model.activation": "gelu", "model.d_ff": PLAIN_D_FF}),
+    "LayerNorm instead of RMSNorm": ("modern", MODERN | {"model.norm": "layernorm"}),
+    "without QK-norm": ("modern", MODERN | {"model.qk_norm": False}),
+    "learned instead of rotary positions": ("modern", MODERN | {"model.position": "learned"}),
+    "zero instead of depth-scaled projections": ("modern", MODERN | {"model.init": "zero_residual"}),
+    "free instead of tied embeddings": ("modern", MODERN | {"model.tie_embeddings": False}),
     "GPT-2 with AdamW": (
-        "small", {"model.position": "learned", "training.learning_rate": 1e-3, "training.warmup_steps": None},
+        "small", {"model.position": "learned", "model.d_ff": PLAIN_D_FF, "training.learning_rate": 1e-3},
     ),
 }  # fmt: skip
 

@@ -26,9 +26,12 @@ def generate(
     repetition_penalty: float = 1.0,
     seed: int = 0,
     eos_id: int | None = None,
+    banned_ids: Sequence[int] = (),
     use_cache: bool = True,
 ) -> Iterator[int]:
     """Yields new token ids one by one; stops before eos_id, which is not yielded, and after max_tokens.
+
+    banned_ids are never written (a tokenizer's unknown token, say).
 
     An empty prompt begins with eos_id, the end of the text before. When prompt and answer outgrow the model's
     max_sequence_length (None: never), the oldest quarter of the context is forgotten and the rest read again, whatever
@@ -41,7 +44,7 @@ def generate(
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
     prompt = _checked(model, prompt_ids, max_tokens, eos_id)
-    steps = _write(model, prompt, 1, max_tokens, sampling, seed, eos_id, use_cache)
+    steps = _write(model, prompt, 1, max_tokens, sampling, seed, eos_id, banned_ids, use_cache)
     return (ids[0] for ids in steps if ids[0] is not None)
 
 
@@ -57,6 +60,7 @@ def generate_batch(
     repetition_penalty: float = 1.0,
     seed: int = 0,
     eos_id: int | None = None,
+    banned_ids: Sequence[int] = (),
     use_cache: bool = True,
 ) -> list[list[int]]:
     """num_samples answers to one prompt, written side by side; the first is what `generate` writes with this seed.
@@ -67,7 +71,7 @@ def generate_batch(
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
     prompt = _checked(model, prompt_ids, max_tokens, eos_id)
     samples: list[list[int]] = [[] for _ in range(num_samples)]
-    for ids in _write(model, prompt, num_samples, max_tokens, sampling, seed, eos_id, use_cache):
+    for ids in _write(model, prompt, num_samples, max_tokens, sampling, seed, eos_id, banned_ids, use_cache):
         for sample, token in zip(samples, ids, strict=True):
             if token is not None:
                 sample.append(token)
@@ -114,6 +118,7 @@ def _write(
     sampling: Sampling,
     seed: int,
     eos_id: int | None,
+    banned_ids: Sequence[int],
     use_cache: bool,
 ) -> Iterator[list[int | None]]:
     """Yields one id a row, None for rows that have met eos_id."""
@@ -126,7 +131,7 @@ def _write(
             earlier, start = start, _context_start(len(rows[0]), start, model.max_sequence_length)
             if cache is None or start != earlier:
                 cache = new_cache(len(model.blocks)) if use_cache else None
-            logits_BV = _next_logits(model, rows, start, cache)
+            logits_BV = _next_logits(model, rows, start, cache, banned_ids)
             ids: list[int | None] = []
             for row, (context, generator) in enumerate(zip(rows, generators, strict=True)):
                 token = sampling.choose(logits_BV[row], context[start:], generator)
@@ -146,8 +151,12 @@ def _context_start(length: int, start: int, limit: int | None) -> int:
 
 
 @torch.inference_mode()
-def _next_logits(model: Gpt, rows: list[list[int]], start: int, cache: list[LayerCache] | None) -> torch.Tensor:
-    """Scores of each row's next token, (B, V), having read what the cache doesn't hold yet."""
+def _next_logits(
+    model: Gpt, rows: list[list[int]], start: int, cache: list[LayerCache] | None, banned_ids: Sequence[int]
+) -> torch.Tensor:
+    """Scores of each row's next token, (B, V), having read what the cache doesn't hold yet; banned ones are -inf."""
     read = start + (cache[0].length if cache else 0)
     tokens_BT = torch.tensor([row[read:] for row in rows], device=model.head_weight.device)
-    return model.logits(model.hidden(tokens_BT, cache).hidden_BTD[:, -1])
+    logits_BV = model.logits(model.hidden(tokens_BT, cache).hidden_BTD[:, -1])
+    logits_BV[:, list(banned_ids)] = -torch.inf
+    return logits_BV

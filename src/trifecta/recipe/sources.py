@@ -19,6 +19,8 @@ from trifecta.recipe.tree import DEFAULT, Node, Origin, Rank, Scalar, clip, empt
 from trifecta.recipe.yaml_nodes import MAX_CHARACTERS, parse, parse_scalar
 
 COMMAND_LINE = "command line"
+SETTINGS = "settings"
+"""Where flags come from that were never typed: a program's own settings."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def collect(
     Args:
         config: a YAML file or a preset's name.
         preset: what everything else is laid over. Without one: the schema's defaults under a file, else `auto`.
-        overrides: `key.path=value`, the value in YAML. flags: canonical key -> (flag as typed, value); None is no flag.
+        overrides: `key.path=value`, the value in YAML. flags: canonical key -> (flag as typed, value).
 
     Raises:
         RecipeErrors: with every error of every source.
@@ -248,11 +250,12 @@ def _read_flags(flags: Mapping[str, tuple[str, Any]]) -> Node:
     entries = root.mapping
     assert entries is not None
     for key, (flag, value) in flags.items():
-        if value is None:
-            continue
         shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        text = f"{flag} {shown}"
-        origin = Origin(COMMAND_LINE, Rank.FLAG, text=text, caret=len(flag) + 2)
+        from_python = flag == SETTINGS
+        name = f"{key} =" if from_python else flag
+        origin = Origin(
+            SETTINGS if from_python else COMMAND_LINE, Rank.FLAG, text=f"{name} {shown}", caret=len(name) + 2
+        )
         entries[key] = replace(_node(value, origin), key_origin=replace(origin, caret=1))
     return root
 
@@ -260,7 +263,9 @@ def _read_flags(flags: Mapping[str, tuple[str, Any]]) -> Node:
 def _node(value: Any, origin: Origin) -> Node:
     if isinstance(value, (list, tuple)):
         return Node([_node(item, origin) for item in value], origin, origin)
-    scalar: Scalar = value if isinstance(value, (str, int, float, bool)) else str(value)
+    if isinstance(value, Mapping):
+        return Node({str(name): _node(item, origin) for name, item in value.items()}, origin, origin)
+    scalar: Scalar = value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
     return Node(scalar, origin, origin)
 
 

@@ -52,7 +52,7 @@ class Origin:
     def short(self) -> str:
         """The place in half a sentence, for a second mention: `at recipe.yaml:3:5`, `in preset small`, `by default`."""
         if self.rank >= Rank.OVERRIDE:
-            return f"on the command line, {clip(self.text or '')}"
+            return f"{'on' if self.file == 'command line' else 'in'} the {self.file}, {clip(self.text or '')}"
         return {Rank.DEFAULT: "by default", Rank.PRESET: f"in {self.file}"}.get(self.rank, f"at {self.where}")
 
     @property

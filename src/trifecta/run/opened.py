@@ -24,6 +24,11 @@ from trifecta.tokenizers import StreamDecoder, Tokenizer, load_tokenizer
 from trifecta.training import checkpoint
 
 
+def special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Where writing stops, and what is never written."""
+    return {"eos_id": tokenizer.eos_id, "banned_ids": () if tokenizer.unk_id is None else (tokenizer.unk_id,)}
+
+
 @dataclass(frozen=True)
 class Run:
     """A checkpoint with its recipe and tokenizer; the model is built when first asked for, on the run's device.
@@ -58,20 +63,20 @@ class Run:
             options: max_tokens, temperature, top_k, top_p, repetition_penalty, seed.
         """
         ids = self._ids(prompt)
-        new = list(generate(self.model, ids, eos_id=self.tokenizer.eos_id, **options))
+        new = list(generate(self.model, ids, **special_ids(self.tokenizer), **options))
         return prompt + self._continuation(ids, new)
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """The continuation, piece by piece as it is written; options as for `generate`."""
         decoder = StreamDecoder(self.tokenizer)
-        for new in generate(self.model, self._ids(prompt), eos_id=self.tokenizer.eos_id, **options):
+        for new in generate(self.model, self._ids(prompt), **special_ids(self.tokenizer), **options):
             yield decoder.push(new)
         yield decoder.flush()
 
     def samples(self, prompt: str = "", count: int = 1, **options: Any) -> list[str]:
         """Several continuations of one prompt, each with the prompt; options as for `generate`."""
         ids = self._ids(prompt)
-        rows = generate_batch(self.model, ids, num_samples=count, eos_id=self.tokenizer.eos_id, **options)
+        rows = generate_batch(self.model, ids, num_samples=count, **special_ids(self.tokenizer), **options)
         return [prompt + self._continuation(ids, row) for row in rows]
 
     def _ids(self, prompt: str) -> list[int]:

@@ -23,6 +23,7 @@ from trifecta.recipe.changes import refused_hash
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.sources import Facts, Resolved, collect
 from trifecta.run import build, folder
+from trifecta.run.opened import special_ids
 from trifecta.run.request import Request
 from trifecta.tokenizers import Tokenizer, fingerprint
 from trifecta.tracking.journal import Journal
@@ -338,7 +339,7 @@ class _Training:
         prompt = [int(i) for i in tokenizer.encode(sample.prompt)]
         new = generate(
             self.model, prompt, max_tokens=sample.max_tokens, temperature=sample.temperature,
-            seed=self.recipe.training.seed, eos_id=tokenizer.eos_id,
+            seed=self.recipe.training.seed, **special_ids(tokenizer),
         )  # fmt: skip
         return sample.prompt, str(tokenizer.decode([*prompt, *new]))
 

@@ -74,9 +74,9 @@ def test_context_is_cropped_by_quarters(monkeypatch: pytest.MonkeyPatch) -> None
     seen: list[int] = []
     right = module._next_logits
 
-    def watched(model: Gpt, rows: list[list[int]], start: int, cache: Any) -> torch.Tensor:
+    def watched(model: Gpt, rows: list[list[int]], start: int, *rest: Any) -> torch.Tensor:
         seen.append(len(rows[0]) - start)
-        return right(model, rows, start, cache)
+        return right(model, rows, start, *rest)
 
     monkeypatch.setattr(module, "_next_logits", watched)
     list(generate(model_of(max_sequence_length=8), [1] * 6, max_tokens=8))
@@ -119,3 +119,13 @@ def test_fault_063_arguments_out_of_bounds(arguments: dict[str, Any], named: str
         generate_batch(model_of(), num_samples=2, **({"prompt_ids": [1]} | arguments))
     with pytest.raises(RecipeError, match="num_samples is 0"):
         generate_batch(model_of(), [1], num_samples=0)
+
+
+@pytest.mark.fast
+def test_banned_ids_are_never_written() -> None:
+    model = model_of()
+    free = list(generate(model, [1, 2], max_tokens=60, temperature=1.0, seed=3))
+    banned = sorted(set(free))[: len(set(free)) // 2]
+    written = list(generate(model, [1, 2], max_tokens=60, temperature=1.0, seed=3, banned_ids=banned))
+    assert len(written) == 60
+    assert not set(written) & set(banned)

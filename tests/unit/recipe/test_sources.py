@@ -21,8 +21,7 @@ def test_later_sources_win(load: Load) -> None:
     text = "training: {batch_size: 2, epochs: 2, learning_rate: 2e-4, seed: 2}"
     resolved = load(
         text, preset="small", overrides=["training.epochs=3", "training.learning_rate=3e-4", "training.seed=3"],
-        flags={"training.learning_rate": ("--learning-rate", 4e-4), "training.seed": ("--seed", 4),
-               "training.batch_size": ("--batch-size", None)},
+        flags={"training.learning_rate": ("--learning-rate", 4e-4), "training.seed": ("--seed", 4)},
     )  # fmt: skip
     training = resolved.recipe.training
     assert (training.batch_size, training.epochs, training.learning_rate, training.seed) == (2, 3, 4e-4, 4)
