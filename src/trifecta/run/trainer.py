@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from trifecta.execution.device import describe, resolve_device, set_deterministi
 from trifecta.execution.precision import LossScaler, resolve_precision
 from trifecta.inference.generate import generate
 from trifecta.recipe.changes import refused_hash
+from trifecta.recipe.names import check_run_name
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.sources import Facts, Resolved, collect
 from trifecta.run import build, folder
@@ -90,8 +92,18 @@ def _concrete(recipe: Recipe, device: torch.device) -> Recipe:
             "threads": recipe.execution.threads or torch.get_num_threads(),
         }
     )
-    paths = [path if path == "-" else str(Path(path).absolute()) for path in recipe.data.paths]
-    return recipe.model_copy(update={"execution": execution, "data": recipe.data.model_copy(update={"paths": paths})})
+    data = recipe.data.model_copy(
+        update={
+            "paths": [_from_anywhere(path) for path in recipe.data.paths],
+            "validation_paths": [_from_anywhere(path) for path in recipe.data.validation_paths],
+        }
+    )
+    return recipe.model_copy(update={"execution": execution, "data": data})
+
+
+def _from_anywhere(path: str) -> str:
+    """The path as any folder sees it; links aren't followed, so that a moved target stays a moved target."""
+    return path if path == "-" else os.path.abspath(path)  # noqa: PTH100
 
 
 def train(
@@ -150,7 +162,8 @@ def iterate(
 def run_name(resolution: Resolution) -> str:
     """<data>-<preset>-<hash of the data and of the keys refused on resume>."""
     parts = refused_hash(resolution.recipe) + resolution.text.scan().fingerprint
-    return f"{resolution.text.name}-{resolution.preset}-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
+    return check_run_name(f"{resolution.text.name}-{resolution.preset}-{digest}")
 
 
 def check_warmup(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:

@@ -86,7 +86,9 @@ def test_floors_only():
 )  # fmt: skip
 def test_no_machine_and_no_registry_is_named(name: str):
     text = (ROOT / name).read_text().replace("#!/usr/bin/env", "")
-    assert not re.search(r"pypi\.org|pythonhosted|registry\.(?!py)|index-url|(?<![\w.$])/(home|root|work|tmp|opt)/", text)
+    assert not re.search(
+        r"pypi\.org|pythonhosted|registry\.(?!py)|index-url|(?<![\w.$])/(home|root|work|tmp|opt)/", text
+    )
 
 
 def test_make_fails_when_its_command_fails(tmp_path: Path):

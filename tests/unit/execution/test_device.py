@@ -1,0 +1,53 @@
+"""Devices, threads, precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trifecta.errors import NumericsError, ResourceError
+from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads
+from trifecta.execution.precision import LossScaler, autocast, resolve_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.fast
+def test_devices() -> None:
+    assert resolve_device("cpu") == CPU
+    assert describe(CPU) == "cpu"
+    with pytest.raises(ResourceError, match="sees 0 CUDA devices") as caught:
+        resolve_device("cuda:7" if not torch.cuda.is_available() else "cuda:99")
+    assert caught.value.exit_code == 6
+    assert "--device cpu" in str(caught.value)
+
+
+@pytest.mark.fast
+def test_threads_and_determinism_are_set_and_restored() -> None:
+    assert set_threads(None) == set_threads(1) == 1
+    set_deterministic(True)
+    assert torch.are_deterministic_algorithms_enabled()
+    set_deterministic(False)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.fast
+def test_precision() -> None:
+    assert resolve_precision("auto", CPU) == "fp32"
+    assert resolve_precision("bf16", CPU) == "bf16"
+    with pytest.raises(ResourceError, match="CPUs only emulate"):
+        resolve_precision("fp16", CPU)
+    with autocast("bf16", CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    with autocast("fp32", CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.fast
+def test_fault_033_scale_at_its_floor_ends_the_run() -> None:
+    scaler = LossScaler(scale=1.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=10)
+    for _ in range(14):
+        scaler.update(False)
+    with pytest.raises(NumericsError, match="overflow even at a loss scale") as caught:
+        scaler.update(False)
+    assert caught.value.exit_code == 5
