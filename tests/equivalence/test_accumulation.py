@@ -186,3 +186,29 @@ def test_numeric_014_control_without_the_random_state_it_differs() -> None:
         module.train()
         results.append(gradients(module, optimizers, batches(4, 4))[1])
     assert not torch.equal(*results)
+
+
+@pytest.mark.fast
+def test_numeric_017_control_a_forgotten_reset_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = LossScaler.update
+
+    def forgetful(self: LossScaler, finite: bool) -> None:
+        before = self.good_steps
+        right(self, finite)
+        if not finite:
+            self.good_steps = before
+
+    monkeypatch.setattr(LossScaler, "update", forgetful)
+    scaler = LossScaler(scale=1024.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=3)
+    for finite in (True, True, False, True):
+        scaler.update(finite)
+    assert scaler.scale == 1024.0, "with the reset it would be 512"
+
+
+@pytest.mark.fast
+def test_fault_031_control_a_step_on_a_nonfinite_gradient_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import trifecta.training.step as step_module
+
+    monkeypatch.setattr(step_module.math, "isfinite", lambda _: True)
+    with pytest.raises(AssertionError):
+        test_fault_031_nonfinite_loss_touches_neither_weights_nor_moments()

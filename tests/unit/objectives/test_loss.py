@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from trifecta.objectives import loss as loss_module
 from trifecta.objectives.causal import Causal
 from trifecta.objectives.loss import cross_entropy_sum
 from trifecta.types import IGNORE
@@ -143,3 +144,29 @@ def test_group_006_shifted_example_of_the_seed() -> None:
     names = list(words)
     assert " ".join(names[i] for i in example.arrays["tokens"]) == "The cat sat on the"
     assert " ".join(names[i] for i in example.arrays["targets"]) == "cat sat on the mat"
+
+
+def test_numeric_001_control_a_wrong_gradient_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = loss_module._ChunkedLoss.backward
+    monkeypatch.setattr(
+        loss_module._ChunkedLoss, "backward", staticmethod(lambda ctx, *grads: right(ctx, *(g * 1.001 for g in grads)))
+    )
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        test_numeric_001_chunked_loss_gradcheck()
+
+
+@pytest.mark.fast
+def test_numeric_023_control_a_second_shift_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Causal.prepare
+    monkeypatch.setattr(
+        Causal, "prepare", lambda self, w: type(e := right(self, w))({"tokens": w[:-2], "targets": w[2:]} if e else {})
+    )
+    with pytest.raises((AssertionError, IndexError)):
+        test_numeric_023_target_at_t_is_token_t_plus_one()
+
+
+@pytest.mark.fast
+def test_numeric_026_control_a_mean_over_nothing_is_noticed() -> None:
+    hidden = torch.randn(2, 3, 5)
+    mean = torch.nn.functional.cross_entropy(hidden.flatten(0, 1), torch.full((6,), IGNORE))
+    assert not torch.isfinite(mean)

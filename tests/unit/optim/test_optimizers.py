@@ -179,3 +179,13 @@ def test_state_round_trip_continues_bit_for_bit(name: str) -> None:
             optimizers.step()
     for key, parameter in one.parameters.items():
         assert torch.equal(parameter, two.parameters[key])
+
+
+@pytest.mark.fast
+def test_numeric_021_control_clipping_each_tensor_by_itself_is_noticed() -> None:
+    trainable = small()
+    set_gradients(trainable, 0)
+    parameters = list(trainable.parameters.values())
+    for p in parameters:
+        torch.nn.utils.clip_grad_norm_([p], 1.0)
+    assert float(global_norm(parameters)) != pytest.approx(1.0, rel=1e-6)
