@@ -27,7 +27,7 @@ def runs(
     if json:
         print(to_json(found, indent=2))
     elif not found:
-        print(f"No runs in {root}. Begin one with: trifecta train book.txt")
+        print(f"No runs in the folder {str(root)!r}. Begin one with: trifecta train book.txt")
     else:
         print("\n".join(table([row(item, time.time()) for item in found])))
 

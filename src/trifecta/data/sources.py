@@ -99,6 +99,11 @@ class Sources:
         found = [f"{self._files[number].place}: {note}" for number, note in self._read_notes]
         return [*(self._builtin[2] if self._builtin else []), *found]
 
+    @property
+    def lasting_paths(self) -> list[str]:
+        """The paths, with the copy that the cache keeps in the place of standard input, which can't be read again."""
+        return [str(self._standard_input.path) if path == "-" else path for path in self.paths]
+
     def pieces(self) -> Iterator[Piece]:
         """The text, cleaned, in pieces of bounded size; documents without text are left out."""
         return documents_to_pieces(self._documents([]), self._cleaning)

@@ -64,7 +64,7 @@ class Training(Section):
     gradient_accumulation_steps: int = key(1, "Micro-batches in one update.", resume="recorded", ge=1)
     learning_rate: float = key(3e-4, "Peak learning rate.", resume="recorded", gt=0)
     optimizer: components.Optimizer = key(
-        default(components.AdamW), "What turns gradients into updates.", resume="recorded"
+        default(components.AdamW), "What turns gradients into updates.", resume="refused"
     )
     scheduler: components.Scheduler = key(
         default(components.Cosine), "How the learning rate moves after warm-up.", resume="recorded"

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trifecta.errors import CheckpointError
+from trifecta.errors import CheckpointError, RecipeError
 from trifecta.recipe.changes import Change, changes
 from trifecta.recipe.dump import dump
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.sources import collect
+from trifecta.tracking.journal import ABANDONED, read
 from trifecta.training import checkpoint, lock
 from trifecta.training.checkpoint import Checkpoint
 
@@ -28,6 +29,27 @@ def read_recipe(folder: Path) -> Recipe:
     if not path.is_file():
         raise CheckpointError("no recipe.yaml, so it isn't a run", where=str(folder), fix=_fix_for(folder))
     return collect(config=str(path), preset=None, overrides=(), flags={}).resolve(None).recipe
+
+
+def recipe_file(folder: Path) -> Path | None:
+    """The recipe that a run goes on with: its newest checkpoint's, else the one it was started with; None if no run."""
+    saved = [path / RECIPE for path in checkpoint.candidates(folder / CHECKPOINTS)]
+    return next((path for path in [*saved, folder / RECIPE] if path.is_file()), None)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """A new run doesn't mix its files with somebody's.
+
+    Raises:
+        RecipeError: the folder holds something and isn't a run.
+    """
+    ours = {RECIPE, JOURNAL, TOKENIZER, CHECKPOINTS, ABANDONED, "plots", "samples"}
+    others = sorted(p.name for p in folder.iterdir() if p.name not in ours and not p.name.startswith("."))
+    if others and recipe_file(folder) is None:
+        raise RecipeError(
+            f"this folder isn't a run, and holds other files ({', '.join(others[:3])})", where=str(folder),
+            fix="choose another folder with -o",
+        )  # fmt: skip
 
 
 def _fix_for(folder: Path) -> str:
@@ -67,7 +89,8 @@ def check_resumable(old: Recipe, new: Recipe, folder: Path) -> list[Change]:
         lines = "\n".join(f"  {c.key}: {_short(c.old)} -> {_short(c.new)}" for c in refused)
         raise CheckpointError(
             f"this run was started with another recipe:\n{lines}", where=str(folder),
-            fix="undo these changes, or start another run with another -o (or --resume never in an empty folder)",
+            fix="name only what is to change (`trifecta train -o RUN --learning-rate 1e-4` keeps the rest), or start "
+            "another run with another -o",
         )  # fmt: skip
     return [change for change in changed if change.policy == "recorded"]
 
@@ -95,7 +118,12 @@ def write_identity(folder: Path, recipe: Recipe, tokenizer_json: str) -> dict[st
 
 def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:
     """One dict for each run below a folder: name, status, step, total_steps, best_loss, updated (seconds)."""
-    rows = [_summary(path.parent) for path in Path(root).glob(f"*/{RECIPE}")]
+    place = Path(root)
+    if not place.is_dir() and place != Path("runs"):
+        raise CheckpointError("no such folder", where=str(root), fix="name the folder that the runs lie in")
+    if (place / RECIPE).is_file():
+        return [_summary(place)]
+    rows = [_summary(path.parent) for path in place.glob(f"*/{RECIPE}")]
     return sorted(rows, key=lambda row: row["updated"], reverse=True)
 
 
@@ -113,8 +141,6 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def _read_journal(path: Path, row: dict[str, Any]) -> None:
-    from trifecta.tracking.journal import read
-
     row["status"] = "stopped"
     for event in read(path):
         kind = event["event"]

@@ -53,7 +53,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     from trifecta.inspection.estimate import estimate
     from trifecta.objectives.loss import CHUNK_ELEMENTS
     from trifecta.run import build
-    from trifecta.run.trainer import check_warmup, resolve, run_name
+    from trifecta.run.resolution import check_warmup, resolve, run_name
 
     resolution = resolve(request, notify=lambda what: report(what, None) if report else None)
     recipe = resolution.recipe

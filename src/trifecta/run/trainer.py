@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from trifecta.data.prepare import Prepared
-from trifecta.data.sources import Sources
 from trifecta.errors import CheckpointError, DataError, RecipeError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
 from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads
-from trifecta.execution.precision import LossScaler, resolve_precision
+from trifecta.execution.precision import LossScaler
 from trifecta.inference.generate import generate
-from trifecta.recipe.changes import refused_hash
-from trifecta.recipe.names import check_run_name
 from trifecta.recipe.schema import Recipe
-from trifecta.recipe.sources import Facts, Resolved, collect
 from trifecta.run import build, folder
 from trifecta.run.opened import special_ids
 from trifecta.run.request import Request
+from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name
 from trifecta.tokenizers import Tokenizer, fingerprint
 from trifecta.tracking.journal import Journal
 from trifecta.training import checkpoint, files, lock
 from trifecta.training.hooks import Events, Hook
-from trifecta.training.loop import Cadence, Services, Stepping
+from trifecta.training.loop import Cadence, Services, Stepping, end_event
 from trifecta.training.loop import train as loop
 from trifecta.training.signals import StopRequest, stop_on_signals
 from trifecta.training.state import Progress, TrainState
 from trifecta.types import StepReport
 
 Resume = Literal["auto", "must", "never"]
+FINISHED = "finished already; raise training.epochs or training.max_steps to go on"
 
 
 @dataclass(frozen=True)
@@ -51,59 +48,6 @@ class Result:
     best_loss: float | None
     seconds: float
     resume_command: str
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """A request with its recipe, its text and where the run is to live."""
-
-    recipe: Recipe
-    resolved: Resolved
-    text: Sources
-    preset: str
-    device: torch.device
-
-
-def resolve(request: Request, out: Path | None = None, notify: Callable[[str], None] = lambda _: None) -> Resolution:
-    """The recipe that a request means, sized to data and device where it is left to `auto`.
-
-    With an `out` that holds a run, and a request that names neither recipe nor data, that run's recipe is meant.
-    """
-    asks_for_nothing = request.config is None and request.preset is None and not request.data
-    if out is not None and asks_for_nothing and (out / folder.RECIPE).is_file():
-        request = replace(request, config=str(out / folder.RECIPE))
-    tree = collect(config=request.config, preset=request.preset, overrides=request.overrides, flags=request.all_flags())
-    draft = tree.resolve(None).recipe
-    device = resolve_device(draft.execution.device)
-    text = build.sources(draft.data, draft.tokenizer.type)
-    notify(f"reading {text.name}")
-    resolved = tree.resolve(Facts(characters=text.scan().characters, device=device.type))
-    if resolved.recipe.tokenizer.type != draft.tokenizer.type:
-        text = build.sources(resolved.recipe.data, resolved.recipe.tokenizer.type)
-    return Resolution(_concrete(resolved.recipe, device), resolved, text, tree.preset, device)
-
-
-def _concrete(recipe: Recipe, device: torch.device) -> Recipe:
-    """With device, precision, threads and data paths as they are here and now, so that a resume measures nothing."""
-    execution = recipe.execution.model_copy(
-        update={
-            "device": str(device),
-            "precision": resolve_precision(recipe.execution.precision, device),
-            "threads": recipe.execution.threads or torch.get_num_threads(),
-        }
-    )
-    data = recipe.data.model_copy(
-        update={
-            "paths": [_from_anywhere(path) for path in recipe.data.paths],
-            "validation_paths": [_from_anywhere(path) for path in recipe.data.validation_paths],
-        }
-    )
-    return recipe.model_copy(update={"execution": execution, "data": data})
-
-
-def _from_anywhere(path: str) -> str:
-    """The path as any folder sees it; links aren't followed, so that a moved target stays a moved target."""
-    return path if path == "-" else os.path.abspath(path)  # noqa: PTH100
 
 
 def train(
@@ -142,9 +86,7 @@ def iterate(
     with ExitStack() as stack:
         resolution = resolve(request, out, lambda what: report(what, None) if report else None)
         place = out or Path("runs") / run_name(resolution)
-        with files.disk_errors(place.parent, 0, "the run's folder"):
-            place.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(lock.hold(place))
+        stack.enter_context(_folder_of_a_run(place))
         checkpoint.clean(place / folder.CHECKPOINTS)
         data = build.data_of(resolution.recipe, resolution.text, report)
         run = _Training(place, resolution, data, resume, hooks)
@@ -159,23 +101,20 @@ def iterate(
         )  # fmt: skip
 
 
-def run_name(resolution: Resolution) -> str:
-    """<data>-<preset>-<hash of the data and of the keys refused on resume>."""
-    parts = refused_hash(resolution.recipe) + resolution.text.scan().fingerprint
-    digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
-    return check_run_name(f"{resolution.text.name}-{resolution.preset}-{digest}")
-
-
-def check_warmup(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:
-    """The number of steps is only known now that the text is cut into windows."""
-    warmup = recipe.training.warmup_steps
-    if warmup is not None and warmup > total_steps:
-        origin = resolved.origins.get("training.warmup_steps")
-        raise RecipeError(
-            f"training.warmup_steps is {warmup}, but the whole run has {total_steps} steps",
-            where=origin.where if origin else None,
-            fix="lower training.warmup_steps, or raise training.epochs or training.max_steps",
-        )
+@contextmanager
+def _folder_of_a_run(place: Path) -> Iterator[None]:
+    """Makes and locks the folder; if the block fails before anything was written, no new folder stays behind."""
+    before = place.exists()
+    with ExitStack() as stack:
+        with files.disk_errors(place.parent, 0, "the run's folder"):
+            place.mkdir(parents=True, exist_ok=True)
+            folder.refuse_foreign(place)
+            stack.enter_context(lock.hold(place))
+        try:
+            yield
+        finally:
+            if not before and {path.name for path in place.iterdir()} <= {lock.NAME}:
+                shutil.rmtree(place)
 
 
 class _Training:
@@ -196,17 +135,15 @@ class _Training:
         self.state = TrainState(model, build.optimizers_of(self.recipe, model), Progress())
         self.module = build.module_of(self.recipe, model)
         self.root = place / folder.CHECKPOINTS
+        self._restore()
         self.feed = build.Feed.of(self.recipe, data.train, shuffle=self.recipe.data.shuffle)
         self.validation = build.Feed.of(self.recipe, data.validation, shuffle=False)
         self.plan = build.plan_of(self.recipe, len(self.feed.windows))
-        self._restore()
         progress = self.state.progress
         self.total_steps = self.plan.total_steps(progress.step, progress.samples_seen)
         check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
-        self.texts = folder.write_identity(place, self.recipe, data.tokenizer.to_json())
-        self.journal = Journal(place / folder.JOURNAL)
-        self.journal.truncate_to(progress.journal_offset)
-        self.emit = Events(self.journal, hooks)
+        self._check_end()
+        self.hooks = hooks
         self.notes += recorded
 
     def _saved(self, resume: Resume) -> checkpoint.Checkpoint | None:
@@ -245,30 +182,66 @@ class _Training:
             self.state.progress.fingerprints = fingerprints
             self.state.progress.versions = _versions()
             return
-        checkpoint.load_state(self.saved, self.state)
-        progress = self.state.progress
-        if progress.fingerprints != fingerprints:
-            different = [name for name in fingerprints if progress.fingerprints.get(name) != fingerprints[name]]
+        saved = checkpoint.read_progress(self.saved).fingerprints
+        if saved != fingerprints:
+            different = [name for name in fingerprints if saved.get(name) != fingerprints[name]]
             raise DataError(
-                f"the {' and the '.join(different)} changed since this run was saved", where=str(self.place),
+                f"the {' and the '.join(different)} changed since this run was saved; the text now is "
+                f"{', '.join(self.resolution.recipe.data.paths) or self.resolution.text.name}", where=str(self.place),
                 fix="restore the old text, or train the new one in another folder with -o",
             )  # fmt: skip
+        checkpoint.load_state(self.saved, self.state)
+        progress = self.state.progress
         for name, version in _versions().items():
             if progress.versions.get(name) != version:
                 self.notes.append(f"saved under {name} {progress.versions.get(name)}, going on under {version}: "
                                   "results may differ in the last bits")  # fmt: skip
         progress.versions = _versions()
         progress.saved_step = progress.step
-        if progress.status in ("interrupted", "terminated"):
-            progress.status = "running"
+
+    def _check_end(self) -> None:
+        """A run can't be made shorter than it is."""
+        progress, training = self.state.progress, self.recipe.training
+        done, wanted, key = progress.step, training.max_steps, "training.max_steps"
+        if wanted is None:
+            done, wanted, key = self.plan.finished_epochs(progress.samples_seen), training.epochs, "training.epochs"
+        if done > wanted:
+            raise RecipeError(
+                f"{key} is {wanted}, but this run has {done} already", where=str(self.place),
+                fix=f"raise {key}, or begin another run with another -o",
+            )  # fmt: skip
+
+    @property
+    def _is_over(self) -> bool:
+        progress, patience = self.state.progress, self.recipe.training.early_stopping_patience
+        if progress.status == "stopped_early":
+            return patience is not None and progress.evaluations_without_gain >= patience
+        return progress.status == "finished" and progress.step >= self.total_steps
 
     def reports(self, stop: StopRequest) -> Iterator[StepReport]:
-        """Trains; yields each step's report."""
+        """Trains; yields each step's report. A run that is over already is told so, and nothing of it is touched."""
+        if self._is_over:
+            self.emit = Events(lambda _: None, self.hooks)
+            self.emit(self._start_event())
+            self.emit({"event": "note", "message": FINISHED})
+            self.emit(end_event(self.state))
+            return
+        self.texts = folder.write_identity(self.place, self.recipe, self.data.tokenizer.to_json())
+        with Journal(self.place / folder.JOURNAL) as self.journal:
+            self.journal.truncate_to(self.state.progress.journal_offset)
+            self.emit = Events(self.journal, self.hooks)
+            self.emit(self._start_event())
+            for note in self.notes:
+                self.emit({"event": "note", "message": note})
+            try:
+                yield from self._loop(stop)
+            except Exception:
+                self.emit({**end_event(self.state), "status": "failed"})
+                raise
+
+    def _loop(self, stop: StopRequest) -> Iterator[StepReport]:
         recipe, training = self.recipe, self.recipe.training
         progress = self.state.progress
-        self.emit(self._start_event())
-        for note in self.notes:
-            self.emit({"event": "note", "message": note})
         how = Stepping(
             module=self.module,
             plan=self.plan,
@@ -282,8 +255,7 @@ class _Training:
             load=self.feed.updates,
             scaler=self._scaler(),
         )
-        if progress.status == "finished" and progress.step < self.total_steps:
-            progress.status = "running"
+        progress.status = "running"
         services = Services(
             evaluate=lambda: self._evaluate(stop), sample=self._sample, save=self._save, emit=self.emit,
             stop_requested=stop,
@@ -298,10 +270,7 @@ class _Training:
             save_best=training.save_best,
         )
         self.model.train()
-        try:
-            yield from loop(self.state, how, cadence, services)
-        finally:
-            self.journal.close()
+        yield from loop(self.state, how, cadence, services)
 
     def _scaler(self) -> LossScaler | None:
         scaler, progress = build.scaler_of(self.recipe), self.state.progress

@@ -21,6 +21,10 @@ _DTYPES = {
 }  # fmt: skip
 
 _PIECE_BYTES = 1 << 22
+_UNWRITABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOENT,
+    errno.ELOOP, errno.EINVAL,
+}  # fmt: skip
 
 
 class HashingWriter:
@@ -159,8 +163,9 @@ def disk_errors(folder: Path, needed_bytes: int, what: str) -> Iterator[None]:
                 where=str(folder),
                 fix="free some space, or lower training.keep_last_n; the last saved checkpoint is intact",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+        if error.errno in _UNWRITABLE:
+            reason = (error.strerror or str(error)).lower()
             raise ResourceError(
-                f"can't write {what}: {error.strerror}", where=str(folder), fix="choose another folder with -o"
+                f"can't write {what}: {reason}", where=str(folder), fix="choose another folder with -o"
             ) from error
         raise

@@ -127,7 +127,6 @@ def train(state: TrainState, how: Stepping, cadence: Cadence, services: Services
     The last thing it does is to save; `state.progress.status` then says why it ended.
     """
     between = _Between(state, how.plan, cadence, services)
-    progress = state.progress
     reports = steps(state, how)
     try:
         while not between.do_what_is_due():
@@ -136,12 +135,16 @@ def train(state: TrainState, how: Stepping, cadence: Cadence, services: Services
             yield report
     finally:
         reports.close()
-    services.emit(
-        {
-            "event": "end", "step": progress.step, "status": progress.status, "seconds": progress.seconds,
-            "loss": progress.loss, "best_loss": progress.best_loss, "best_step": progress.best_step,
-        }
-    )  # fmt: skip
+    services.emit(end_event(state))
+
+
+def end_event(state: TrainState) -> dict[str, Any]:
+    """How a run stands when it ends."""
+    progress = state.progress
+    return {
+        "event": "end", "step": progress.step, "status": progress.status, "seconds": progress.seconds,
+        "loss": progress.loss, "best_loss": progress.best_loss, "best_step": progress.best_step,
+    }  # fmt: skip
 
 
 def _step_event(report: StepReport) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""What a request means here and now: a whole recipe, its text, its device, and where the run is to live."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from trifecta.data.sources import Sources
+from trifecta.errors import RecipeError
+from trifecta.execution.device import resolve_device
+from trifecta.execution.precision import resolve_precision
+from trifecta.recipe.changes import refused_hash
+from trifecta.recipe.names import check_run_name
+from trifecta.recipe.schema import Recipe
+from trifecta.recipe.sources import Facts, Resolved, Tree, collect
+from trifecta.run import build, folder
+from trifecta.run.request import Request
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A request with its recipe, its text and where the run is to live."""
+
+    recipe: Recipe
+    resolved: Resolved
+    text: Sources
+    preset: str
+
+
+def resolve(request: Request, out: Path | None = None, notify: Callable[[str], None] = lambda _: None) -> Resolution:
+    """The recipe that a request means, sized to data and device where it is left to `auto`.
+
+    With an `out` that holds a run, its recipe is meant where the request names neither recipe nor data, and its text
+    where the request names a recipe without a text.
+    """
+    here = folder.recipe_file(out) if out is not None else None
+    if here is not None and request.config is None and request.preset is None and not request.data:
+        request = replace(request, config=str(here))
+    tree = _collect(request)
+    draft = tree.resolve(None)
+    if here is not None and not draft.written & {"data.paths", "data.builtin"}:
+        paths = folder.read_recipe(here.parent).data.paths
+        if paths:
+            tree = _collect(replace(request, data=tuple(paths)))
+            draft = tree.resolve(None)
+    return _with_text(tree, draft.recipe, notify)
+
+
+def _collect(request: Request) -> Tree:
+    return collect(config=request.config, preset=request.preset, overrides=request.overrides, flags=request.all_flags())
+
+
+def _with_text(tree: Tree, draft: Recipe, notify: Callable[[str], None]) -> Resolution:
+    device = resolve_device(draft.execution.device)
+    text = build.sources(draft.data, draft.tokenizer.type)
+    notify(f"reading {text.name}")
+    resolved = tree.resolve(Facts(characters=text.scan().characters, device=device.type))
+    if resolved.recipe.tokenizer.type != draft.tokenizer.type:
+        text = build.sources(resolved.recipe.data, resolved.recipe.tokenizer.type)
+    return Resolution(_concrete(resolved.recipe, text, device), resolved, text, tree.preset)
+
+
+def _concrete(recipe: Recipe, text: Sources, device: torch.device) -> Recipe:
+    """With device, precision, threads and data paths as they are here and now, so that a resume measures nothing."""
+    execution = recipe.execution.model_copy(
+        update={
+            "device": str(device),
+            "precision": resolve_precision(recipe.execution.precision, device),
+            "threads": recipe.execution.threads or torch.get_num_threads(),
+        }
+    )
+    data = recipe.data.model_copy(
+        update={
+            "paths": [_from_anywhere(path) for path in text.lasting_paths],
+            "validation_paths": [_from_anywhere(path) for path in recipe.data.validation_paths],
+        }
+    )
+    return recipe.model_copy(update={"execution": execution, "data": data})
+
+
+def _from_anywhere(path: str) -> str:
+    """The path as any folder sees it; links aren't followed, so that a moved target stays a moved target."""
+    return path if path == "-" else os.path.abspath(path)  # noqa: PTH100
+
+
+def run_name(resolution: Resolution) -> str:
+    """<data>-<preset>-<hash of the data and of the keys refused on resume>."""
+    parts = refused_hash(resolution.recipe) + resolution.text.scan().fingerprint
+    digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
+    return check_run_name(f"{resolution.text.name}-{resolution.preset}-{digest}")
+
+
+def check_warmup(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:
+    """The number of steps is only known now that the text is cut into windows."""
+    warmup = recipe.training.warmup_steps
+    if warmup is not None and warmup > total_steps:
+        origin = resolved.origins.get("training.warmup_steps")
+        raise RecipeError(
+            f"training.warmup_steps is {warmup}, but the whole run has {total_steps} steps",
+            where=origin.where if origin else None,
+            fix="lower training.warmup_steps, or raise training.epochs or training.max_steps",
+        )
