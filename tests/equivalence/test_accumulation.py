@@ -212,3 +212,33 @@ def test_fault_031_control_a_step_on_a_nonfinite_gradient_is_noticed(monkeypatch
     monkeypatch.setattr(step_module.math, "isfinite", lambda _: True)
     with pytest.raises(AssertionError):
         test_fault_031_nonfinite_loss_touches_neither_weights_nor_moments()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+def test_numeric_015_bf16_autocast_is_close_and_warns_of_nothing(norm: str) -> None:
+    results = []
+    for context in (nullcontext, lambda: torch.autocast("cpu", dtype=torch.bfloat16)):
+        torch.manual_seed(0)
+        model = MODELS["gpt"](
+            31,
+            d_model=32,
+            num_heads=4,
+            num_layers=2,
+            d_ff=64,
+            dropout=0.0,
+            norm=norm,
+            qk_norm=True,
+            activation="swiglu",
+        )
+        optimizers = OPTIMIZERS["adamw"](Trainable(dict(model.named_parameters()), roles(model)), 1e-3, **ADAMW)
+        seen: list[torch.Tensor] = []
+        optimizers.step = lambda o=optimizers, s=seen: s.append(  # type: ignore[method-assign,misc]
+            torch.cat([p.grad.flatten() for p in o.parameters])
+        )
+        done = run(LossModule(model, OBJECTIVES["causal"]()), optimizers, batches(8), autocast=context)
+        results.append((done.loss, seen[0]))
+    (exact, exact_gradient), (loss, gradient) = results
+    assert loss == pytest.approx(exact, rel=1e-2)
+    assert loss != exact
+    assert float(torch.nn.functional.cosine_similarity(gradient, exact_gradient, dim=0)) >= 0.999

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,7 +86,7 @@ def test_fault_039_shorter_than_one_sequence(write: Write, tmp_path: Path) -> No
     error = refused(lambda: prepared(Sources([write("a.txt", "x" * 100)]), tmp_path, sequence_length=90))
     assert "has 90 tokens" in error.what
     assert "needs 91" in error.what
-    assert "89 or less" in str(error)
+    assert "sequence_length to 9 or less" in str(error)  # the validation part has 10 tokens
 
 
 def test_fault_040_validation_part_too_short(write: Write, tmp_path: Path) -> None:
@@ -334,3 +337,80 @@ def test_fault_058_error_while_reading(write: Write, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("trifecta.data.files.open_regular", Broken)
     with pytest.raises(DataError, match="Input/output error"):
         text_of(path)
+
+
+def test_fault_058_system_error_while_hashing(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("a.txt", "text")
+
+    class Broken(io.BytesIO):
+        def read(self, _: int | None = -1, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trifecta.data.sources.open_regular", lambda *_: Broken())
+        error = refused(lambda: Sources([path], cache_dir=tmp_path / "cache").scan())
+    assert (error.where, "Input/output error" in error.what) == (path, True)
+    if Path("/proc/self/mem").exists():
+        assert refused(scan("/proc/self/mem")).where == "/proc/self/mem"
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Broken(), isatty=lambda: False))
+    assert refused(lambda: Sources(["-"], cache_dir=tmp_path / "cache").scan()).where == "standard input"
+
+
+def test_fault_046_binary_file_in_a_folder(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    write("texts/a.txt", "text")
+    bad = write("texts/b.png", b"\x89PNG\r\n\x1a\n" + bytes(100))
+    folder = str(tmp_path / "texts")
+    for given in (folder, folder + "/"):
+        error = refused(scan(given))
+        assert error.where == bad
+        assert f"'{folder}/**/*.txt'" in str(error.fix)
+    assert text_of(f"{folder}/**/*.txt") == "text"  # what the fix says works
+    for given in (bad, f"{folder}/*"):
+        assert "**" not in str(refused(scan(given)).fix)
+
+
+def test_named_gz_but_no_gzip(write: Write) -> None:
+    assert "rename it, or fetch it again if it is damaged" in str(refused(scan(write("a.txt.gz", "text"))).fix)
+
+
+def test_fault_040_no_advice_that_cannot_work(write: Write, tmp_path: Path) -> None:
+    for text in ("hello", "hello world"):  # 1 token for validation, then 2
+        sources = Sources([write("a.txt", text)])
+        fix = str(refused(partial(prepared, sources, tmp_path, sequence_length=128)).fix)
+        assert fix.startswith("give more text")
+        assert ("sequence_length" in fix) == (text == "hello world")
+        assert "validation_split" not in fix
+    assert "sequence_length to 1 or less" in fix
+    made = prepared(Sources([write("a.txt", "hello world")]), tmp_path, sequence_length=1)
+    assert len(made.validation) == 2
+
+
+def test_fault_052_twice_the_same_key_or_column(write: Write) -> None:
+    for line in ('{"text": "a", "text": "b"}', '{"text": "a", "n": {"x": 1, "x": 2}}'):
+        path = write("a.jsonl", '{"text": "first"}\n' + line)
+        error = refused(scan(path))
+        assert error.where == f"{path}:2"
+        assert "twice" in error.what
+    path = write("a.csv", "text,id,text\na,1,b\n")
+    error = refused(scan(path))
+    assert (error.where, error.what) == (f"{path}:1", "2 columns have the name 'text'")
+    assert text_of(write("b.csv", "id,text,id\n1,a,2\n")) == "a"  # another name may stand twice
+
+
+def test_fault_052_a_million_names_make_a_short_message(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trifecta.data import records
+
+    compared: list[int] = []
+
+    def count(_: str, known: list[str]) -> str:
+        compared.append(len(known))
+        return ""
+
+    monkeypatch.setattr(records, "did_you_mean", count)
+    names = [f"c{i}" for i in range(100_000)]
+    paths = [write("a.csv", ",".join(names) + "\n"), write("a.jsonl", json.dumps(dict.fromkeys(names, 1)))]
+    paths += [write("b.csv", "x" * 1_000_000), write("b.jsonl", json.dumps({"x" * 1_000_000: 1}))]
+    for path in paths:
+        assert len(refused(scan(path)).what) < 400
+    assert compared == [1_000, 1_000, 0, 0]

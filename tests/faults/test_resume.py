@@ -169,3 +169,68 @@ def test_numeric_037_same_seed_twice_same_bytes(text: Path, whole: Path, tmp_pat
     assert train(text, tmp_path / "run").returncode == 0
     same(tmp_path / "run", whole)
     assert SETTINGS["model.dropout"] > 0
+
+
+def test_another_optimizer_is_refused_and_the_run_stays_as_it_was(text: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert train(text, out, at_step=13).returncode == -9
+    refused = train(text, out, **{"training.optimizer": "sgd"})
+    assert refused.returncode == 4
+    assert 'training.optimizer.type: "adamw" -> "sgd"' in refused.stderr
+    assert train(text, out).returncode == 0
+    same(out, whole)
+
+
+def test_a_finished_run_is_not_touched(text: Path, whole: Path) -> None:
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file() and path.name != ".lock"}
+    again = train(text, whole)
+    assert json.loads(again.stdout)["status"] == "finished"
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file() and path.name != ".lock"} == before
+
+
+def test_fewer_epochs_than_done_are_refused(text: Path, whole: Path) -> None:
+    refused = train(text, whole, **{"training.epochs": 1})
+    assert refused.returncode == 2
+    assert "training.epochs is 1, but this run has 3 already" in refused.stderr
+
+
+def test_a_refused_start_leaves_no_folder_and_no_mixture(text: Path, tmp_path: Path) -> None:
+    assert train(text, tmp_path / "new", resume="must").returncode == 4
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    refused = train(text, tmp_path / "mine")
+    assert refused.returncode == 2
+    assert "holds other files (thesis.tex)" in refused.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_damaged_recipe_of_the_run_is_written_anew(text: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert train(text, out, at_step=13).returncode == -9
+    (out / "recipe.yaml").write_bytes(b"\xff")
+    assert train(text, out).returncode == 0
+    same(out, whole)
+
+
+def test_standard_input_is_resumed_without_it(text: Path, tmp_path: Path) -> None:
+    """The printed command has no pipe: the text is kept in the cache."""
+    import os
+    import subprocess
+    import sys
+
+    code = "import sys, json; from trifecta.cli.main import main; sys.exit(main(json.loads(sys.argv[1])))"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TRIFECTA_CACHE": str(tmp_path / "cache")}
+    settings = [f"{key}={value}" for key, value in SETTINGS.items() if "early" not in key and "epochs" not in key]
+    words = ["train", "--preset", "small", *settings, "-o", "run", "-q"]
+
+    def run(words: list[str], data: bytes | None) -> int:
+        return subprocess.run(
+            [sys.executable, "-c", code, json.dumps(words)], input=data, cwd=tmp_path, env=environment, check=False
+        ).returncode
+
+    assert run([*words, "-", "training.epochs=1"], text.read_bytes()) == 0
+    assert run(["train", "-o", "run", "-q", "training.epochs=2"], b"") == 0
+    steps = [step for step, _ in losses(tmp_path / "run")]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) % 2 == 0

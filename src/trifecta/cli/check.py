@@ -34,6 +34,8 @@ def check(
 
     Example: trifecta check recipe.yaml book.txt --show-batch
     """
+    if show_batch and schema_only:
+        raise typer.BadParameter("--show-batch reads the data, --schema-only doesn't; give one of them")
     request = options.request(
         data, config=config, preset=preset, arch=arch, sequence_length=sequence_length, epochs=epochs,
         max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate, device=device, seed=seed,

@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
+from trifecta.cli import options
 from trifecta.cli.train import STOPPED
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="The run's folder.")] = Path("runs/demo"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="The run's folder.", parser=options.path_of)
+    ] = Path("runs/demo"),
 ) -> None:
     """Train a small GPT on the built-in text, read what it writes, draw its curves; minutes on a laptop.
 
@@ -29,5 +32,5 @@ def demo(
         raise typer.Exit(STOPPED[shown.result.status])
     for number, text in enumerate(shown.samples, 1):
         print(f"\n--- {number} ---\n{visible(text)}")
-    print(f"\nTrained in {duration(shown.result.seconds)}. The curves: {shown.picture}")
+    print(f"\nTrained for {duration(shown.result.seconds)} in all. The curves: {shown.picture}")
     print(f"Let it write: trifecta generate {shown.result.folder} --interactive")

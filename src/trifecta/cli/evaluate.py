@@ -14,7 +14,10 @@ def evaluate(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            "--data", metavar="FILE", help="Text to judge by; may be given again. Default: the run's own split."
+            "--data",
+            metavar="FILE",
+            help="Text to judge by; may be given again. Default: the run's own split.",
+            callback=options.not_empty,
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False,
@@ -32,5 +35,6 @@ def evaluate(
     if json:
         print(to_json(result))
     else:
+        counts = ("bits_per_byte", "bytes")  # not sizes
         for name, value in result.items():
-            print(f"{name.replace('_', ' '):16} {shown('' if name == 'bits_per_byte' else name, value)}")
+            print(f"{name.replace('_', ' '):16} {shown('' if name in counts else name, value)}")

@@ -21,7 +21,7 @@ def generate(
     run: options.Run,
     prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What the text begins with.")] = None,
     max_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens to write.")] = 100,
-    num_samples: Annotated[int, typer.Option(metavar="N", min=1, help="Texts to write.")] = 1,
+    num_samples: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Texts to write.")] = 1,
     interactive: Annotated[
         bool, typer.Option("-i", "--interactive", metavar="", help="Take turns with the model; /help there.")
     ] = False,

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from itertools import takewhile
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from trifecta.cli import check, demo, evaluate, generate, plot, presets, runs, tokenizer, train
 from trifecta.errors import TrifectaError
+from trifecta.tracking.terminal import visible
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 internal error; 2 recipe or usage; 3 data; 4 checkpoint; 5 numerical; 6 resources; "
@@ -93,15 +96,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", 130, debug)
     except TrifectaError as error:
         return _fail(f"error: {error}", error.exit_code, debug)
-    except MemoryError:
-        return _fail("error: out of memory\n  fix: use a smaller batch size or a smaller model", 6, debug)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename is not None else ""
-        return _fail(f"error: {place}{error.strerror or error}", 6, debug)
+        return _fail(_system_error(error), 6, debug)
     except Exception as error:
-        again = shlex.join(["trifecta", "--debug", *arguments])
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        return _fail(f"error: internal error, {what}; rerun with --debug for the traceback: {again}", 1, debug)
+        if _is_out_of_memory(error):
+            return _fail(_out_of_memory(error), 6, debug)
+        return _fail(_internal(error, arguments, debug), 1, debug)
+    except BaseException as error:  # a panic in a library written in Rust isn't an Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        return _fail(_internal(error, arguments, debug), 1, debug)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -122,9 +126,43 @@ def _run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's own error, or one of torch's, which are known by their texts: torch isn't loaded for this."""
+    signs = ("DefaultCPUAllocator", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (type(error).__name__ == "OutOfMemoryError" or any(sign in str(error) for sign in signs))
+    )
+
+
+def _out_of_memory(error: Exception) -> str:
+    asked = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
+    return (
+        f"error: out of memory{f': {asked[1]} more were wanted' if asked else ''}\n"
+        "  fix: use a smaller training.batch_size, data.sequence_length or model; `trifecta check` shows the estimate"
+    )
+
+
+def _system_error(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename is not None else ""
+    if error.errno in (ENOSPC, EDQUOT):
+        fix = "free some space, or use another folder"
+    elif error.errno in (EACCES, EPERM, EROFS):
+        fix = "see that you may read and write there, or use another folder"
+    else:
+        fix = "see that this file or folder is there and can be used, or name another"
+    return f"error: {place}{error.strerror or error}\n  fix: {fix}"
+
+
+def _internal(error: BaseException, arguments: Sequence[str], debug: bool) -> str:
+    again = shlex.join(["trifecta", "--debug", *arguments])
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"error: internal error, {what}" + ("" if debug else f"; rerun with --debug for the traceback: {again}")
+
+
 def _usage(error: Exception) -> str:
     """What is wrong with the command line, how the command is used, and where its help is."""
-    lines = [f"error: {error.format_message()}"]  # type: ignore[attr-defined]
+    lines = [f"error: {_wrong_value(error) or error.format_message()}"]  # type: ignore[attr-defined]
     context: typer.Context | None = getattr(error, "ctx", None)
     if context is not None:
         usage = " ".join(context.get_usage().split()).removeprefix("Usage: ")
@@ -132,14 +170,40 @@ def _usage(error: Exception) -> str:
     return "\n".join(lines)
 
 
+def _wrong_value(error: Exception) -> str:
+    """A value that an option can't take, in plain words; empty for any other complaint."""
+    if type(error) is not typer.BadParameter:
+        return ""
+    parameter: Any = getattr(error, "param", None)
+    names = [] if parameter is None else parameter.opts
+    is_option = any(name.startswith("-") for name in names)
+    flag = max(names, key=len) if is_option else getattr(parameter, "metavar", None) or ""
+    said = str(getattr(error, "message", ""))
+    detail: Any = error.__cause__
+    if hasattr(detail, "errors"):  # pydantic's
+        first = detail.errors()[0]
+        limits = first.get("ctx", {})
+        plain = {
+            "int_parsing": "must be a whole number", "int_from_float": "must be a whole number",
+            "float_parsing": "must be a number", "greater_than_equal": f"must be at least {limits.get('ge')}",
+            "less_than_equal": f"must be at most {limits.get('le')}",
+        }  # fmt: skip
+        if first["type"] in plain:
+            said = f"{plain[first['type']]}, not {str(first['input'])!r}"
+        else:
+            said = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
+    return f"{flag} {said}" if flag and said.startswith("must") else f"{flag}: {said}" if flag else said
+
+
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(visible(f"warning: {' '.join(str(message).split())}"), file=sys.stderr)
 
 
 def _fail(message: str, exit_code: int, debug: bool) -> int:
+    """Prints the message, its control characters made visible: paths and arguments are foreign text."""
     if debug:
-        traceback.print_exc()
-    print(message, file=sys.stderr)
+        print(visible(traceback.format_exc()), end="", file=sys.stderr)
+    print(visible(message), file=sys.stderr)
     return exit_code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from trifecta.errors import RecipeError
+from trifecta.errors import RecipeError, ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,27 @@ Device = Annotated[
 Seed = Annotated[
     int | None, typer.Option(metavar="N", help="All random choices follow from it.", rich_help_panel=_TRAINING)
 ]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a checkpoint in one.", show_default=False)]
+
+
+def not_empty(value: Any) -> Any:
+    """Refuses an empty name, or one among several: it would mean the current folder."""
+    if value == "" or (isinstance(value, list | tuple) and "" in value):
+        raise typer.BadParameter("must not be empty")
+    return value
+
+
+def path_of(text: str) -> Path:
+    """A path that was written out; `Path` by itself takes an empty text for the current folder."""
+    return Path(not_empty(text))
+
+
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run, which means its newest checkpoint; RUN/checkpoints/best is its best.",
+        show_default=False, callback=not_empty,
+    ),
+]  # fmt: skip
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
@@ -147,17 +168,36 @@ def progress_line(stream: TextIO | None = None) -> Iterator[Callable[[str, float
         print("\r\x1b[K", end="", file=stream, flush=True)
 
 
-def write_new(path: Path, text: str) -> None:
-    """Writes a file that doesn't exist yet.
+def refuse_existing(path: Path) -> None:
+    """Nothing of the user's is overwritten.
 
     Raises:
-        RecipeError: it exists; nothing of the user's is overwritten.
+        RecipeError: there is something at this path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(path):
+        raise RecipeError("this file exists already", where=str(path), fix="choose another name, or delete it first")
+
+
+def write_new(path: Path, text: str) -> None:
+    """Writes a file that doesn't exist yet; it appears whole or not at all.
+
+    Raises:
+        RecipeError: it exists. ResourceError: it can't be written.
+    """
+    refuse_existing(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise RecipeError(
-            "this file exists already", where=str(path), fix="choose another name, or delete it first"
-        ) from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"can't write this file: {error.strerror or error}", where=str(path),
+            fix="free some space, or choose another place",
+        ) from error  # fmt: skip

@@ -13,7 +13,10 @@ from trifecta.cli import options
 def plot(
     run: options.Run,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="PNG", help="Default: plots/training.png in the run.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="PNG", help="Default: plots/training.png in the run.", parser=options.path_of
+        ),
     ] = None,
 ) -> None:
     """Draw a run: loss, learning rate and gradient norm over the steps.

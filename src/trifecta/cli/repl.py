@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ Write a beginning; the model goes on with it. An empty line lets it write on. Th
 /quit            leave; Ctrl-D does too. Ctrl-C stops the text that is being written"""
 
 COMMANDS = ("/help", "/set", "/reset", "/quit")
-HINT = "Ctrl-D or /quit leaves"
+HINT = "/reset begins a new text; Ctrl-D or /quit leaves"
 
 Value = int | float | None
 
@@ -42,12 +43,12 @@ class Limit:
     def __str__(self) -> str:
         kind = "a whole number" if self.kind is int else "a number"
         bound = f"{'above' if self.exclusive else 'of at least'} {self.least:g}"
-        most = f" and at most {self.most:g}" if self.most < math.inf else ""
+        most = f" and at most {self.most:,.15g}" if self.most < math.inf else ""
         return f"{kind} {bound}{most}" + (", or none" if self.optional else "")
 
 
 LIMITS = {
-    "max_tokens": Limit(int, 1),
+    "max_tokens": Limit(int, 1, 1_000_000),
     "temperature": Limit(float, 0),
     "top_k": Limit(int, 1, optional=True),
     "top_p": Limit(float, 0, 1, exclusive=True, optional=True),
@@ -116,6 +117,11 @@ class Writer(Protocol):
     def stream(self, prompt: str, **options: Any) -> Iterator[str]: ...
 
 
+def _ask(prompt: str) -> str:
+    """A line of the reader's; lines that come through a pipe are not asked for."""
+    return input(prompt if sys.stdin.isatty() else "")
+
+
 class Repl:
     """The conversation. read: asks for a line, raises EOFError at the end. write: prints a text as it is."""
 
@@ -127,7 +133,7 @@ class Repl:
         read: Callable[[str], str] | None = None,
         write: Callable[[str], None] = lambda text: print(text, end="", flush=True),
     ):
-        self._run, self._read, self._write = run, read or input, write
+        self._run, self._read, self._write = run, read or _ask, write
         self.settings = settings
         self.text = ""
         self._seed = first_seed(settings)
@@ -165,6 +171,8 @@ class Repl:
             self._write("a new text\n")
         elif command == "/set":
             self._set(rest.strip())
+        elif (name := command[1:].replace("-", "_")) in LIMITS:
+            raise RecipeError(f"write it like /set {name}={rest.strip() or 'VALUE'}")
         else:
             raise RecipeError(f"no command {command}; {did_you_mean(command, COMMANDS) or '/help lists them'}")
         return True

@@ -40,7 +40,7 @@ def row(item: Mapping[str, Any], now: float) -> tuple[str, ...]:
     steps = "" if step is None else f"{step:,}/{total:,}" if total else f"{step:,}"
     best = "" if item.get("best_loss") is None else fixed(item["best_loss"])
     updated = "" if item.get("updated") is None else f"{duration(max(0.0, now - item['updated']))} ago"
-    return visible(str(item["name"])), str(item["status"]), steps, best, updated
+    return visible(str(item["name"])), visible(str(item["status"])), steps, best, updated
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:

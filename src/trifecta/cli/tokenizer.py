@@ -31,12 +31,15 @@ def train(
     vocab_size: Annotated[
         int | None, typer.Option(metavar="N", help="Number of tokens, special ones included.")
     ] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="A new file.")] = Path("tokenizer.json"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="A new file.", parser=options.path_of)
+    ] = Path("tokenizer.json"),
 ) -> None:
     """Train a tokenizer on text and save it as tokenizer.json.
 
     Example: trifecta tokenizer train book.txt --type bpe --vocab-size 2000 -o book.json
     """
+    options.refuse_existing(out)
     from trifecta.data.sources import Sources
     from trifecta.recipe.sources import collect
     from trifecta.registry import build

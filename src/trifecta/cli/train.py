@@ -29,7 +29,12 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", metavar="FOLDER", help="The run's folder. Default: in runs/.", rich_help_panel=_RUN
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="The run's folder. Default: in runs/.",
+            rich_help_panel=_RUN,
+            parser=options.path_of,
         ),
     ] = None,
     resume: Annotated[
@@ -52,15 +57,18 @@ def train(
 
     Example: trifecta train book.txt --preset small --epochs 5 training.save_every_n_steps=100
     """
+    if json and quiet:
+        raise typer.BadParameter("--json and --quiet contradict each other; give one of them")
     request = options.request(
         data, config=config, preset=preset, arch=arch, sequence_length=sequence_length, epochs=epochs,
         max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate, device=device, seed=seed,
     )  # fmt: skip
     from trifecta import run
     from trifecta.tracking.console import make_console
+    from trifecta.tracking.terminal import visible
 
     with make_console(quiet=quiet, verbose=verbose, json=json) as console:
         result = run.train(request, out=out, resume=resume, hooks=[console], report=console.report)
     if result.status in STOPPED:
-        print(f"Saved. To go on: {result.resume_command}", file=sys.stderr)
+        print(visible(f"Saved. To go on: {result.resume_command}"), file=sys.stderr)
         raise typer.Exit(STOPPED[result.status])

@@ -37,9 +37,11 @@ class TextDecoder:
         place: how messages name the file.
         invalid_utf8: refuse, or replace each invalid sequence by U+FFFD and count it.
         allow_nul: let NUL bytes pass.
+        folder: the folder that was given and holds the file; empty when the file itself was.
     """
 
-    def __init__(self, place: str, *, invalid_utf8: Literal["refuse", "replace"], allow_nul: bool):
+    def __init__(self, place: str, *, invalid_utf8: Literal["refuse", "replace"], allow_nul: bool, folder: str = ""):
+        self._folder = folder
         self.place, self.invalid_utf8, self.allow_nul = place, invalid_utf8, allow_nul
         self.bom_removed = False
         self.replacements = 0
@@ -54,12 +56,18 @@ class TextDecoder:
             DataError: binary data, another encoding, invalid UTF-8 or a NUL byte.
         """
         first = True
-        for chunk in _with_long_first(chunks):
-            if first:
-                chunk = self._look_at_start(chunk)
-                first = False
-            yield self._decode(chunk, final=False)
-        yield self._decode(b"", final=True)
+        try:
+            for chunk in _with_long_first(chunks):
+                if first:
+                    chunk = self._look_at_start(chunk)
+                    first = False
+                yield self._decode(chunk, final=False)
+            yield self._decode(b"", final=True)
+        except DataError as error:
+            if self._folder:
+                only_texts = f"{self._folder.rstrip('/')}/**/*.txt"
+                error.fix = f"{error.fix}; or name only the texts of the folder, such as '{only_texts}'"
+            raise
 
     def _look_at_start(self, start: bytes) -> bytes:
         for mark, name in _OTHER_BOMS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import gzip
@@ -24,11 +25,16 @@ _KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", "
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file to read. place: how messages name it. kind: text, jsonl, csv, tsv or parquet."""
+    """A file to read.
+
+    place: how messages name it. kind: text, jsonl, csv, tsv or parquet. folder: the folder that was given and holds it;
+    empty when the file itself was.
+    """
 
     path: Path
     place: str
     kind: str
+    folder: str = ""
 
 
 def find_files(paths: Iterable[str]) -> list[InputFile]:
@@ -37,7 +43,15 @@ def find_files(paths: Iterable[str]) -> list[InputFile]:
     Raises:
         DataError: a path means nothing; the message names the nearest.
     """
-    return [_input_file(path) for given in paths for path in _expand(given)]
+    return [
+        _input_file(path, folder="" if path == Path(given).expanduser() or _is_pattern(given) else given)
+        for given in paths
+        for path in _expand(given)
+    ]
+
+
+def _is_pattern(given: str) -> bool:
+    return any(letter in given for letter in "*?[") and not Path(given).expanduser().exists()
 
 
 def _expand(given: str) -> list[Path]:
@@ -51,7 +65,7 @@ def _expand(given: str) -> list[Path]:
         return _files_below(path)
     if exists:
         return [path]
-    if any(letter in given for letter in "*?["):
+    if _is_pattern(given):
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - takes absolute ones
         files = [file for match in matches for file in (_walk(match) if match.is_dir() else [match])]
         if not files:
@@ -93,11 +107,11 @@ def _walk(folder: Path) -> Iterator[Path]:
     yield from sorted(found, key=lambda file: file.parts)
 
 
-def _input_file(path: Path) -> InputFile:
+def _input_file(path: Path, folder: str) -> InputFile:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _PACKED:
         suffixes.pop()
-    return InputFile(path, str(path), _KINDS.get(suffixes[-1], "text") if suffixes else "text")
+    return InputFile(path, str(path), _KINDS.get(suffixes[-1], "text") if suffixes else "text", folder)
 
 
 def open_regular(path: Path, place: str) -> BinaryIO:
@@ -128,7 +142,7 @@ def read_chunks(file: InputFile) -> Iterator[bytes]:
     Raises:
         DataError: it can't be read, or is damaged.
     """
-    with open_regular(file.path, file.place) as stream:
+    with explain_read_errors(file.place), open_regular(file.path, file.place) as stream:
         packed = _PACKED.get(file.path.suffix.lower())
         try:
             magic = stream.read(4)
@@ -139,16 +153,26 @@ def read_chunks(file: InputFile) -> Iterator[bytes]:
                 yield from _unzstd(stream, file.place)
             elif packed and magic:
                 raise DataError(
-                    f"named {file.path.suffix}, but its content isn't {packed}", where=file.place, fix="rename it"
+                    f"named {file.path.suffix}, but its content isn't {packed}",
+                    where=file.place,
+                    fix="rename it, or fetch it again if it is damaged",
                 )
             else:
                 yield from iter(lambda: stream.read(CHUNK_BYTES), b"")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"damaged gzip data: {error}", where=file.place, fix="pack the file again") from error
-        except OSError as error:
-            raise DataError(
-                f"it can't be read: {error.strerror or error}", where=file.place, fix="check the disk it is on"
-            ) from error
+
+
+@contextlib.contextmanager
+def explain_read_errors(place: str) -> Iterator[None]:
+    """Turns an error of the system while reading into a DataError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"it can't be read: {error.strerror or error}", where=place,
+            fix="check that it is an ordinary file and the disk it is on, or copy it elsewhere first",
+        ) from error  # fmt: skip
 
 
 def _gunzip(stream: BinaryIO) -> Iterator[bytes]:

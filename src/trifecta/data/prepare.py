@@ -214,13 +214,17 @@ def _require_length(
     for name, store in (("training", train), ("validation", validation)):
         if len(store) >= needed:
             continue
-        fix = f"give more text, or set data.sequence_length to {len(store) - 1} or less"
-        if name == "validation" and not separate:
-            fix += f", or raise training.validation_split above {validation_split:g}"
+        shortest = min(len(train), len(validation)) - 1
+        choices = ["give more text"]
+        if shortest > 0:
+            choices.append(f"set data.sequence_length to {shortest} or less")
+        # Raising the share helps only where the training part can spare what validation lacks.
+        if name == "validation" and not separate and len(train) + len(validation) >= 2 * needed:
+            choices.append(f"raise training.validation_split above {validation_split:g}")
         raise DataError(
             f"the {name} part has {len(store)} tokens, but one sequence needs {needed} "
             f"(data.sequence_length {sequence_length} and one more)",
-            fix=fix if len(store) > 1 else "give more text",
+            fix=", or ".join(choices),
         )
 
 

@@ -18,6 +18,8 @@ Document = tuple[str, Iterable[str]]
 
 _OBJECT_FIX = 'each line should be one object, such as {"text": "..."}'
 _PARQUET_ROWS = 256
+_SHOWN, _COMPARED, _LONGEST_NAME = 20, 1_000, 60
+"""Names in a message: how many it lists, how many it looks for a near one in, and characters of each."""
 
 
 def read_jsonl(texts: Iterable[str], place: str, field: str) -> Iterator[Document]:
@@ -31,7 +33,11 @@ def read_jsonl(texts: Iterable[str], place: str, field: str) -> Iterator[Documen
             continue
         where = f"{place}:{number}"
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_unique)
+        except _TwiceError as error:
+            raise DataError(
+                f"the key {_short(error.key)} is there twice in one object", where=where, fix="remove or rename one",
+            ) from error  # fmt: skip
         except json.JSONDecodeError as error:
             raise DataError(
                 f"no valid JSON: {error.msg} (column {error.colno})", where=where,
@@ -54,7 +60,7 @@ def read_csv(texts: Iterable[str], place: str, field: str, delimiter: str) -> It
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     rows = csv.reader(_lines(texts, ""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
-    line = 1
+    line, column = 1, 0
     try:
         for row in rows:
             where, line = f"{place}:{line}", rows.line_num + 1
@@ -62,14 +68,14 @@ def read_csv(texts: Iterable[str], place: str, field: str, delimiter: str) -> It
                 continue
             if header is None:
                 header = row
-                _require_field(field, header, where, "column")
+                column = _column(field, header, where)
             elif len(row) != len(header):
                 raise DataError(
                     f"{len(row)} columns, but the header has {len(header)}", where=where,
                     fix='put text that holds the delimiter or a quote in quotes: "a, ""b"""',
                 )  # fmt: skip
             else:
-                yield where, [row[header.index(field)]]
+                yield where, [row[column]]
     except csv.Error as error:
         raise DataError(f"broken CSV: {error}", where=f"{place}:{line}", fix="check its quotes") from error
 
@@ -94,7 +100,7 @@ def read_parquet(file: InputFile, field: str) -> Iterator[Document]:
         unpacked.seek(0)
         try:
             table = parquet.ParquetFile(unpacked)
-            _require_field(field, table.schema_arrow.names, file.place, "column")
+            _column(field, table.schema_arrow.names, file.place)
             kind = table.schema_arrow.field(field).type
             if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
                 raise DataError(
@@ -122,11 +128,45 @@ def _text_of(record: dict[str, Any], field: str, where: str) -> str:
     return text
 
 
+class _TwiceError(ValueError):
+    def __init__(self, key: str):
+        super().__init__(key)
+        self.key = key
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of its keys and values, each key once: of two values JSON says not which one counts."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _TwiceError(key)
+            seen.add(key)
+    return record
+
+
+def _column(field: str, header: list[str], where: str) -> int:
+    """Number of the column with this name."""
+    _require_field(field, header, where, "column")
+    if (times := header.count(field)) > 1:
+        raise DataError(
+            f"{times} columns have the name {_short(field)}", where=where, fix="rename all but one of them",
+        )  # fmt: skip
+    return header.index(field)
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "...")
+
+
 def _require_field(field: str, names: Iterable[str], where: str, kind: str) -> None:
     names = list(names)
     if field not in names:
-        shown = ", ".join(map(repr, names[:20])) or "none"
-        near = did_you_mean(field, names)
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        shown = ", ".join(map(_short, names[:_SHOWN])) + more or "none"
+        # Comparing a name takes a while, and a record can have a million.
+        near = did_you_mean(field, [name for name in names[:_COMPARED] if len(name) <= _LONGEST_NAME])
         raise DataError(
             f"no {kind} {field!r}; there are: {shown}{'; ' + near if near else ''}", where=where,
             fix=f"set data.text_field to the {kind} that holds the text",

@@ -18,7 +18,7 @@ from typing import BinaryIO, Literal
 from trifecta.data.builtin import builtin_documents
 from trifecta.data.cache import default_cache_dir, explain_disk_errors, write_beside
 from trifecta.data.decoding import TextDecoder
-from trifecta.data.files import InputFile, find_files, open_regular, read_chunks
+from trifecta.data.files import InputFile, explain_read_errors, find_files, open_regular, read_chunks
 from trifecta.data.pieces import Cleaning, Piece, documents_to_pieces
 from trifecta.data.records import Document, read_csv, read_jsonl, read_parquet
 from trifecta.errors import DataError, RecipeError
@@ -172,7 +172,7 @@ class Sources:
             copy, digest = folder / f".{secrets.token_hex(8)}", hashlib.sha256()
             try:
                 with copy.open("wb") as out:
-                    for chunk in iter(lambda: _stdin().read(_HASH_BYTES), b""):
+                    for chunk in _standard_input_chunks():
                         digest.update(chunk)
                         out.write(chunk)
                 file = copy.replace(folder / digest.hexdigest())
@@ -186,7 +186,9 @@ class Sources:
             for _, chunks in self._builtin[1]():
                 yield "text", (chunk.encode() for chunk in chunks)
             return
-        sizes = [file.path.stat().st_size if file.path.exists() else 0 for file in self._files]
+        if progress and "-" in self.paths and sys.stdin is not None and sys.stdin.isatty():
+            progress("waiting for text on standard input (end with Ctrl-D)", None)
+        sizes = [_size(file.path) for file in self._files]
         before, total = 0, max(1, sum(sizes))
         for file, size in zip(self._files, sizes, strict=True):
             yield file.kind, _hashable(file, progress, before / total, 1 / total)
@@ -198,7 +200,9 @@ class Sources:
             yield from self._builtin[1]()
             return
         for number, file in enumerate(self._files):
-            decoder = TextDecoder(file.place, invalid_utf8=self._invalid_utf8, allow_nul=self._allow_nul)
+            decoder = TextDecoder(
+                file.place, invalid_utf8=self._invalid_utf8, allow_nul=self._allow_nul, folder=file.folder
+            )
             yield from self._documents_of(file, decoder)
             if decoder.bom_removed:
                 notes.append((number, "the byte order mark (U+FEFF) at its beginning was left out"))
@@ -239,12 +243,25 @@ class Sources:
 
 def _hashable(file: InputFile, progress: Progress | None, before: float, share: float) -> Iterator[bytes]:
     done = 0
-    with open_regular(file.path, file.place) as stream:
+    with explain_read_errors(file.place), open_regular(file.path, file.place) as stream:
         while chunk := stream.read(_HASH_BYTES):
             done += len(chunk)
             if progress:
                 progress(f"hashing {file.place}", before + done * share)
             yield chunk
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where the system doesn't tell, which opening it then explains."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _standard_input_chunks() -> Iterator[bytes]:
+    with explain_read_errors("standard input"):
+        yield from iter(lambda: _stdin().read(_HASH_BYTES), b"")
 
 
 def _stdin() -> BinaryIO:

@@ -19,7 +19,8 @@ class TokenStore:
     """One part of a text as tokens.
 
     tokens: uint16 or uint32, read-only, mapped. documents: where each document begins. characters, bytes: length of
-    the text, and of its UTF-8. fingerprint: names its content.
+    the text, and of its UTF-8. unknowns: tokens that stand for what the vocabulary lacks; 0 where there is no unknown
+    token. fingerprint: names its content.
 
     Raises:
         ValueError, KeyError, OSError: the folder isn't a whole store.
@@ -29,6 +30,7 @@ class TokenStore:
         self._arguments = (folder, part, facts, fingerprint)
         self.part: Part = part
         self.characters, self.bytes = int(facts["characters"]), int(facts["bytes"])
+        self.unknowns = int(facts["unknowns"])
         self.fingerprint = fingerprint
         dtype = np.dtype({"uint16": "<u2", "uint32": "<u4"}[facts["dtype"]])
         self.tokens = _map(folder / f"{part}.tokens", dtype, int(facts["tokens"]))
@@ -97,6 +99,7 @@ class PartWriter:
             "documents": len(self._starts),
             "characters": self.characters,
             "bytes": self.bytes,
+            "unknowns": self.unknowns,
         }
 
     def close(self) -> None:

@@ -75,6 +75,23 @@ class Optimizers:
                     tensors[f"{self._names[parameter]}/{name}"] = value
         return dict(sorted(tensors.items()))
 
+    def misfits(self, tensors: Mapping[str, torch.Tensor]) -> list[str]:
+        """What keeps these from being this optimizer's state: foreign names or shapes, numbers that aren't finite, and
+        parameters without a state where others have one."""
+        parameters = {name: parameter for parameter, name in self._names.items()}
+        problems = []
+        for key, tensor in tensors.items():
+            name = key.rpartition("/")[0]
+            if name not in parameters:
+                problems.append(f"{key} is of no parameter of this model")
+            elif tensor.shape not in (parameters[name].shape, torch.Size(())):
+                problems.append(f"{key} is {list(tensor.shape)}, the parameter {list(parameters[name].shape)}")
+            elif not tensor.isfinite().all():
+                problems.append(f"{key} holds NaN or infinity")
+        with_state = {key.rpartition("/")[0] for key in tensors}
+        problems += [f"{name} has no state" for name in parameters if with_state and name not in with_state]
+        return sorted(problems)
+
     def load_state_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Takes over what `state_tensors` gave; the tensors must own their memory."""
         parameters = {name: parameter for parameter, name in self._names.items()}

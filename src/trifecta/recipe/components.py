@@ -19,6 +19,10 @@ def key(default: Any, help: str, *, resume: Resume, unit: str | None = None, **b
     return Field(default, description=help, json_schema_extra=extra, **bounds)
 
 
+MOST_TOKENS = 10_000_000
+"""Beyond every vocabulary there is; far beyond, libraries end the process instead of failing."""
+
+
 class Section(BaseModel):
     """Frozen, strict, without unknown keys, NaN or infinity."""
 
@@ -44,7 +48,7 @@ class CharTokenizer(Section):
     type: Literal["char"] = "char"
     vocab_size: int | None = key(
         None, "Keep only the most frequent characters, special tokens included; the rest become unknown. Default: all.",
-        resume="refused", unit="tokens", ge=3,
+        resume="refused", unit="tokens", ge=3, le=MOST_TOKENS,
     )  # fmt: skip
 
 
@@ -58,7 +62,9 @@ class BpeTokenizer(Section):
     """Byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019); lossless."""
 
     type: Literal["bpe"] = "bpe"
-    vocab_size: int = key(8000, "Number of tokens, special tokens included.", resume="refused", unit="tokens", ge=258)
+    vocab_size: int = key(
+        8000, "Number of tokens, special tokens included.", resume="refused", unit="tokens", ge=258, le=MOST_TOKENS
+    )
     min_frequency: int = key(2, "A pair seen less often is not merged.", resume="refused", ge=1)
 
 
@@ -66,7 +72,9 @@ class WordPieceTokenizer(Section):
     """WordPiece (Schuster and Nakajima, 2012), as in BERT; not lossless: white space is normalised."""
 
     type: Literal["wordpiece"] = "wordpiece"
-    vocab_size: int = key(8000, "Number of tokens, special tokens included.", resume="refused", unit="tokens", ge=64)
+    vocab_size: int = key(
+        8000, "Number of tokens, special tokens included.", resume="refused", unit="tokens", ge=64, le=MOST_TOKENS
+    )
     min_frequency: int = key(2, "A pair seen less often is not merged.", resume="refused", ge=1)
     lowercase: bool = key(False, "Lower-case the text and strip accents first.", resume="refused")
 
@@ -75,7 +83,9 @@ class UnigramTokenizer(Section):
     """Unigram language model (Kudo, 2018), as in T5, with byte fall-back; lossless."""
 
     type: Literal["unigram"] = "unigram"
-    vocab_size: int = key(8000, "Number of tokens, special tokens included.", resume="refused", unit="tokens", ge=320)
+    vocab_size: int = key(
+        8000, "Number of tokens, special tokens included.", resume="refused", unit="tokens", ge=320, le=MOST_TOKENS
+    )
 
 
 class FileTokenizer(Section):
@@ -129,7 +139,7 @@ class Gpt(Section):
     rope_theta: float = key(10000.0, "Base of the rotary frequencies.", resume="refused", gt=0)
     max_sequence_length: int | None = key(
         None, "Longest input that a learned position table can take. Default: data.sequence_length.",
-        resume="refused", unit="tokens", ge=1,
+        resume="refused", unit="tokens", ge=1, le=10_000_000,
     )  # fmt: skip
     norm: Literal["layernorm", "rmsnorm"] = key(
         "layernorm", "LayerNorm (Ba et al., 2016) with gain and shift, or RMSNorm (Zhang and Sennrich, 2019) with a "
@@ -157,7 +167,7 @@ class Gpt(Section):
     init: Literal["normal", "xavier", "depth_scaled", "zero_residual"] = key(
         "normal", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused"
     )
-    init_std: float = key(0.02, "Standard deviation of normally distributed weights.", resume="refused", gt=0)
+    init_std: float = key(0.02, "Standard deviation of normally distributed weights.", resume="refused", gt=0, le=100)
 
 
 # ----------------------------------------------------------------------------------------------------- objectives
@@ -183,7 +193,11 @@ class AdamW(_Betas):
 
     type: Literal["adamw"] = "adamw"
     weight_decay: float = key(
-        0.01, "Decoupled decay of matrices; never of biases, norms or embeddings' gains.", resume="recorded", ge=0
+        0.01,
+        "Decoupled decay of matrices; never of biases, norms or embeddings' gains.",
+        resume="recorded",
+        ge=0,
+        le=100,
     )
 
 
@@ -199,7 +213,7 @@ class Sgd(Section):
     type: Literal["sgd"] = "sgd"
     momentum: float = key(0.9, "Share of the previous update that is kept.", resume="recorded", ge=0, lt=1)
     nesterov: bool = key(False, "Look ahead (Nesterov, 1983); needs a momentum.", resume="recorded")
-    weight_decay: float = key(0.0, "L2 penalty of matrices, added to their gradient.", resume="recorded", ge=0)
+    weight_decay: float = key(0.0, "L2 penalty of matrices, added to their gradient.", resume="recorded", ge=0, le=100)
 
 
 class Muon(_Betas):
@@ -214,10 +228,10 @@ class Muon(_Betas):
     momentum: float = key(0.95, "Momentum of the hidden matrices.", resume="recorded", ge=0, lt=1)
     nesterov: bool = key(True, "Look ahead.", resume="recorded")
     newton_schulz_steps: int = key(5, "Iterations of the orthogonalisation.", resume="recorded", ge=1, le=20)
-    weight_decay: float = key(0.01, "Decoupled decay of matrices.", resume="recorded", ge=0)
+    weight_decay: float = key(0.01, "Decoupled decay of matrices.", resume="recorded", ge=0, le=100)
     adamw_learning_rate_ratio: float = key(
         1.0, "Learning rate of everything but the hidden matrices, as a share of training.learning_rate.",
-        resume="recorded", gt=0,
+        resume="recorded", gt=0, le=1000,
     )  # fmt: skip
 
 

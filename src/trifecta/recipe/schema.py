@@ -62,7 +62,7 @@ class Training(Section):
     )  # fmt: skip
     batch_size: int = key(32, "Sequences in one micro-batch.", resume="recorded", unit="sequences", ge=1)
     gradient_accumulation_steps: int = key(1, "Micro-batches in one update.", resume="recorded", ge=1)
-    learning_rate: float = key(3e-4, "Peak learning rate.", resume="recorded", gt=0)
+    learning_rate: float = key(3e-4, "Peak learning rate.", resume="recorded", gt=0, le=100)
     optimizer: components.Optimizer = key(
         default(components.AdamW), "What turns gradients into updates.", resume="refused"
     )

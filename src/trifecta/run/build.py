@@ -17,7 +17,8 @@ from trifecta.data.prepare import Prepared, prepare
 from trifecta.data.sampler import Sampler
 from trifecta.data.sources import Sources
 from trifecta.data.store import TokenStore
-from trifecta.execution.memory import checkpoint_activations
+from trifecta.execution.device import resolve_device
+from trifecta.execution.memory import checkpoint_activations, require_memory
 from trifecta.execution.precision import LossScaler, autocast
 from trifecta.models import MODELS, Gpt, roles
 from trifecta.objectives import OBJECTIVES, LossModule
@@ -29,6 +30,9 @@ from trifecta.registry import build
 from trifecta.tokenizers import TEXT_NEEDED, TOKENIZERS, Tokenizer, from_json, tokenizer_key
 from trifecta.training.plan import MicroBatch, Plan
 from trifecta.types import Batch
+
+_TRAINING_BYTES = 16
+"""A parameter's weight, gradient and two moments in fp32."""
 
 Report = Callable[[str, float | None], None]
 """What is being done, and which share of it is done (None when unknown)."""
@@ -92,8 +96,27 @@ def bare_model_of(recipe: Recipe, vocab_size: int) -> Gpt:
     return model
 
 
+def count_parameters(recipe: Recipe, vocab_size: int) -> int:
+    """Parameters of the model, from two shallow ones that hold no memory: blocks are all alike."""
+
+    def count(num_layers: int) -> int:
+        shallow = recipe.model.model_copy(update={"num_layers": num_layers})
+        with torch.device("meta"):
+            model = bare_model_of(recipe.model_copy(update={"model": shallow}), vocab_size)
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    one, two = count(1), count(2)
+    return one + (recipe.model.num_layers - 1) * (two - one)
+
+
 def model_of(recipe: Recipe, vocab_size: int) -> Gpt:
-    """The model with its first weights, which follow from training.seed alone."""
+    """The model with its first weights, which follow from training.seed alone.
+
+    Raises:
+        ResourceError: its weights, gradients and moments can't fit into this machine's memory.
+    """
+    device = resolve_device(recipe.execution.device)
+    require_memory(_TRAINING_BYTES * count_parameters(recipe, vocab_size), device, "training this model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(recipe.training.seed, "init"))
         return bare_model_of(recipe, vocab_size)

@@ -104,7 +104,7 @@ def write_once(path: Path, text: str) -> None:
     """Writes a file whole if its content is new."""
     from trifecta.training.files import replace_text
 
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         replace_text(path, text)
 
 
@@ -117,7 +117,10 @@ def write_identity(folder: Path, recipe: Recipe, tokenizer_json: str) -> dict[st
 
 
 def list_runs(root: str | Path = "runs") -> list[dict[str, Any]]:
-    """One dict for each run below a folder: name, status, step, total_steps, best_loss, updated (seconds)."""
+    """One dict for each run below a folder: name, status, step, total_steps, best_loss, updated (seconds).
+
+    A run whose journal or lock can't be read has the status `damaged`; the others are listed all the same.
+    """
     place = Path(root)
     if not place.is_dir() and place != Path("runs"):
         raise CheckpointError("no such folder", where=str(root), fix="name the folder that the runs lie in")
@@ -131,24 +134,32 @@ def _summary(folder: Path) -> dict[str, Any]:
     journal = folder / JOURNAL
     row: dict[str, Any] = {
         "name": folder.name, "path": str(folder), "status": "empty", "step": 0, "total_steps": None,
-        "loss": None, "best_loss": None, "updated": (journal if journal.exists() else folder / RECIPE).stat().st_mtime,
+        "loss": None, "best_loss": None, "updated": 0.0,
     }  # fmt: skip
-    if journal.exists():
-        _read_journal(journal, row)
-    if lock.is_held(folder):
-        row["status"] = "running"
+    try:
+        row["updated"] = (journal if journal.exists() else folder / RECIPE).stat().st_mtime
+        if journal.exists():
+            _read_journal(journal, row)
+        held = folder / lock.NAME
+        if held.exists() and not held.is_file():
+            raise CheckpointError("the lock isn't a file", where=str(held))
+        if lock.is_held(folder):
+            row["status"] = "running"
+    except (CheckpointError, OSError):
+        row["status"] = "damaged"
     return row
 
 
 def _read_journal(path: Path, row: dict[str, Any]) -> None:
     row["status"] = "stopped"
-    for event in read(path):
+    needed = {"start": ("total_steps",), "step": ("step", "loss"), "evaluation": ("loss",)}
+    for event in read(path, needed):
         kind = event["event"]
         if kind == "start":
             row["total_steps"], row["status"] = event["total_steps"], "stopped"
         elif kind == "step":
             row["step"], row["loss"] = event["step"], event["loss"]
-        elif kind == "evaluation" and event["best"]:
+        elif kind == "evaluation" and event.get("best"):
             row["best_loss"] = event["loss"]
         elif kind == "end":
-            row["status"] = event["status"]
+            row["status"] = str(event.get("status", "damaged"))

@@ -52,7 +52,7 @@ class Run:
     @cached_property
     def model(self) -> Gpt:
         """The model in evaluation mode, with the checkpoint's weights."""
-        model = build.model_of(self.recipe, self.tokenizer.vocab_size)
+        model = build.bare_model_of(self.recipe, self.tokenizer.vocab_size)
         checkpoint.load_model(checkpoint.Checkpoint(self.folder, self.step), model)
         return model.to(self.device).eval()
 
@@ -80,7 +80,13 @@ class Run:
         return [prompt + self._continuation(ids, row) for row in rows]
 
     def _ids(self, prompt: str) -> list[int]:
-        return [int(i) for i in self.tokenizer.encode(prompt)]
+        ids = [int(i) for i in self.tokenizer.encode(prompt)]
+        unknown = ids.count(self.tokenizer.unk_id) if self.tokenizer.unk_id is not None else 0
+        if unknown:
+            warnings.warn(
+                f"{unknown} of the prompt's {len(ids)} tokens aren't in this model's vocabulary", stacklevel=3
+            )
+        return ids
 
     def _continuation(self, prompt_ids: list[int], new: list[int]) -> str:
         """What the new tokens add to the prompt's text: a character may be made of tokens on both sides."""
@@ -127,10 +133,16 @@ def evaluate(
         progress=lambda done: progress("evaluating", done / total) if progress else None,
     )
     assert result is not None
+    if store.unknowns:
+        warnings.warn(
+            f"{store.unknowns:,} of {len(store.tokens):,} tokens aren't in this model's vocabulary and were counted as "
+            "<unk>, so bits per byte say little here", stacklevel=2,
+        )  # fmt: skip
     return {
         "run": str(path), "step": run.step, "data": what,
         "loss": result.loss, "perplexity": result.perplexity, "bits_per_byte": result.bits_per_byte,
-        "tokens": result.tokens, "characters": store.characters, "bytes": store.bytes, "seconds": result.seconds,
+        "tokens": result.tokens, "unknown_tokens": store.unknowns,
+        "characters": store.characters, "bytes": store.bytes, "seconds": result.seconds,
     }  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from trifecta.tokenizers.subword import subword_from_json
 
 _READERS: dict[str, Callable[[dict[str, Any]], Tokenizer]] = {"char": char_from_fields, "byte": byte_from_fields}
 
+_FIX = "give a tokenizer.json; `trifecta tokenizer train TEXT` makes one from a text"
+
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a tokenizer.json, or of a folder that holds one.
@@ -31,9 +33,13 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     try:
         return from_json(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise CheckpointError("this isn't a tokenizer.json: it isn't UTF-8 text", where=str(file)) from error
+        raise CheckpointError("this isn't a tokenizer.json: it isn't UTF-8 text", where=str(file), fix=_FIX) from error
+    except OSError as error:
+        raise DataError(
+            f"it can't be read: {error.strerror or error}", where=str(file), fix="check that you may read it"
+        ) from error
     except CheckpointError as error:
-        error.where = str(file)
+        error.where, error.fix = str(file), error.fix or _FIX
         raise
 
 
@@ -46,9 +52,10 @@ def from_json(text: str) -> Tokenizer:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"this isn't a tokenizer.json: {error}") from error
+        found = "it is empty" if not text.strip() else f"it isn't JSON ({error})"
+        raise CheckpointError(f"this isn't a tokenizer.json: {found}", fix=_FIX) from error
     if not isinstance(fields, dict):
-        raise CheckpointError("this isn't a tokenizer.json: it should be an object { ... }")
+        raise CheckpointError("this isn't a tokenizer.json: it should be an object { ... }", fix=_FIX)
     if fields.get("format") != FORMAT:
         return subword_from_json(text)
     if fields.get("version") != 1 or str(fields.get("type")) not in _READERS:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,8 @@ WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s
 """GPT-2's cut into words (Radford et al., 2019). It keeps letters, digits and signs apart, so that no word can hold
 a special token's name."""
 
+MAKE_AGAIN = "make it again with `trifecta tokenizer train`, or with Hugging Face's tokenizers"
+
 
 class SubwordTokenizer:
     """A tokenizer of the `tokenizers` library.
@@ -32,6 +35,10 @@ class SubwordTokenizer:
     """
 
     def __init__(self, inner: tokenizers.Tokenizer):
+        with explain_panics():
+            self._set_up(inner)
+
+    def _set_up(self, inner: tokenizers.Tokenizer) -> None:
         inner.no_padding()
         inner.no_truncation()
         inner.encode_special_tokens = True
@@ -57,7 +64,8 @@ class SubwordTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Int64]:
         try:
-            encodings = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
+            with explain_panics():
+                encodings = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError):
             for text in texts:
                 utf8(text)
@@ -67,16 +75,19 @@ class SubwordTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         if self.token_bytes is not None:
             return join_bytes(self.token_bytes, ids)
-        text: str = self._inner.decode([int(token) for token in ids], skip_special_tokens=True)
+        with explain_panics():
+            text: str = self._inner.decode([int(token) for token in ids], skip_special_tokens=True)
         return text if self.unk_id in self._special else text.replace(UNKNOWN, REPLACEMENT)
 
     def token_text(self, token_id: int) -> str:
         if token_id in self._special or token_id == self.unk_id or self.token_bytes is None:
-            return self._inner.id_to_token(token_id) or f"<unused {token_id}>"
+            with explain_panics():
+                return self._inner.id_to_token(token_id) or f"<unused {token_id}>"
         return printable(self.token_bytes[token_id])
 
     def to_json(self) -> str:
-        text: str = self._inner.to_str()
+        with explain_panics():
+            text: str = self._inner.to_str()
         return text
 
     @cached_property
@@ -124,22 +135,41 @@ def subword_from_json(text: str) -> SubwordTokenizer:
         CheckpointError: it isn't one, or it breaks on a small text.
     """
     try:
-        inner = tokenizers.Tokenizer.from_str(text)
-        ids = inner.get_vocab().values()
-        if not ids or max(ids) >= 4 * len(ids) + 1024:
-            raise CheckpointError(f"{len(ids)} tokens with ids up to {max(ids, default=-1)}: most ids have no token")
+        with explain_panics():
+            inner = tokenizers.Tokenizer.from_str(text)
+            ids = inner.get_vocab().values()
+        if not ids:
+            raise CheckpointError("this tokenizer.json has no tokens: its vocabulary is empty", fix=MAKE_AGAIN)
+        if max(ids) >= 4 * len(ids) + 1024:
+            raise CheckpointError(
+                f"{len(ids)} tokens with ids up to {max(ids)}: most ids have no token", fix=MAKE_AGAIN
+            )
         tokenizer = SubwordTokenizer(inner)
         tokenizer.decode(tokenizer.encode("A proof: 1 + 1 = 2;\n\té \U0001f600."))
         return tokenizer
     except CheckpointError:
         raise
+    except Exception as error:
+        raise CheckpointError(
+            f"this isn't a tokenizer.json that the tokenizers library can use: {error}", fix=MAKE_AGAIN
+        ) from error
+
+
+@contextmanager
+def explain_panics() -> Iterator[None]:
+    """Turns a panic of the library's Rust side into an error for users.
+
+    Raises:
+        CheckpointError: the library panicked.
+    """
+    try:
+        yield
     except BaseException as error:
-        # A panic of the Rust side is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        # PanicException is no Exception, and pyo3 gives no way to import it.
+        if type(error).__name__ != "PanicException":
             raise
         raise CheckpointError(
-            f"this isn't a tokenizer.json that the tokenizers library can use: {error}",
-            fix="make it again with `trifecta tokenizer train`, or with Hugging Face's tokenizers",
+            f"this tokenizer.json can't be used: the tokenizers library failed with it: {error}", fix=MAKE_AGAIN
         ) from error
 
 

@@ -18,9 +18,17 @@ from trifecta.tokenizers.base import END_OF_TEXT, UNKNOWN
 from trifecta.tokenizers.subword import BYTE_TOKENS, WORD_PATTERN, SubwordTokenizer
 from trifecta.tokenizers.unigram import count_words, train_pieces
 
+LARGEST_VOCABULARY = 10_000_000
+"""The library takes its memory for the whole vocabulary first, and ends the process where there isn't enough."""
+
 
 def bpe(texts: Iterable[str], *, vocab_size: int = 8000, min_frequency: int = 2) -> SubwordTokenizer:
-    """Byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019). Id 0 is the end of text."""
+    """Byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019). Id 0 is the end of text.
+
+    Raises:
+        RecipeError: vocab_size is too large, or can't hold the bytes.
+    """
+    _require_size(vocab_size, 1 + len(BYTE_TOKENS))
     inner = tokenizers.Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     inner.decoder = decoders.ByteLevel()
@@ -43,8 +51,9 @@ def wordpiece(
     Texts are read twice; an iterator, which can't be, is kept in memory.
 
     Raises:
-        RecipeError: vocab_size can't hold the alphabet.
+        RecipeError: vocab_size is too large, or can't hold the alphabet.
     """
+    _require_size(vocab_size, 3)
     if iter(texts) is texts:
         texts = list(texts)
     inner = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN))
@@ -78,7 +87,11 @@ def unigram(texts: Iterable[str], *, vocab_size: int = 8000) -> SubwordTokenizer
     """Unigram language model (Kudo, 2018) over the text itself, spaces included, with byte fall-back; lossless.
 
     Id 0 is the end of text, 1 the unknown (never used, since every byte has a token), 2..257 the bytes.
+
+    Raises:
+        RecipeError: vocab_size is too large, or can't hold the bytes.
     """
+    _require_size(vocab_size, 3 + len(BYTE_TOKENS))
     cut = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="isolated")
     special = [END_OF_TEXT, UNKNOWN, *BYTE_TOKENS]
     pieces = train_pieces(count_words(texts, cut), vocab_size - len(special))
@@ -89,3 +102,14 @@ def unigram(texts: Iterable[str], *, vocab_size: int = 8000) -> SubwordTokenizer
     inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     inner.add_special_tokens([END_OF_TEXT, UNKNOWN])
     return SubwordTokenizer(inner)
+
+
+def _require_size(vocab_size: int, least: int) -> None:
+    if least <= vocab_size <= LARGEST_VOCABULARY:
+        return
+    bound = f"at least {least}" if vocab_size < least else f"at most {LARGEST_VOCABULARY:,}"
+    raise RecipeError(
+        f"vocab_size={vocab_size} is too {'small' if vocab_size < least else 'large'}: {bound} tokens",
+        where="tokenizer.vocab_size",
+        fix=f"set tokenizer.vocab_size to {bound}; 8000 is usual",
+    )

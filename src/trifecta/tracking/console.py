@@ -141,7 +141,11 @@ class PlainConsole(Console):
 
 
 class QuietConsole(Console):
-    """Says nothing."""
+    """Says nothing, but for damage that the run got round: that goes to standard error."""
+
+    def on_note(self, event: Event) -> None:
+        if event["message"].startswith("damaged"):
+            print(f"note: {visible(event['message'])}", file=sys.stderr)
 
 
 def banner(start: Event) -> list[tuple[str, str]]:
@@ -209,7 +213,7 @@ def checkpoint_line(event: Event) -> str:
 def end_lines(event: Event, meter: Meter) -> list[str]:
     """How it ended, the best loss, where the run lies, and what to do next."""
     status = STATUS.get(event["status"], str(event["status"]))
-    lines = [f"{status} after step {count(event['step'])}, {duration(event['seconds'])}."]
+    lines = [f"{status} after step {count(event['step'])}, {duration(event['seconds'])} in all."]
     if event.get("best_loss") is not None:
         at = f" at step {count(event['best_step'])}" if event.get("best_step") is not None else ""
         lines.append(f"Best validation loss: {fixed(event['best_loss'])}{at}")

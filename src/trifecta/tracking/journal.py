@@ -7,8 +7,9 @@ import json
 import math
 import os
 import re
+import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,9 @@ from trifecta.errors import CheckpointError
 
 NAME = "journal.jsonl"
 ABANDONED = "journal.abandoned.jsonl"
+
+# Whole numbers above this are no longer exact as floats; no count in a run comes near.
+MAX_WHOLE = 2**53
 
 # Legal inside JSON strings, but line ends to some readers, or commands to some terminals.
 _RAW_CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -154,14 +158,20 @@ def _write_all(file: RawIOBase, content: bytes) -> None:
         view = view[file.write(view) or 0 :]
 
 
-def read(path: Path | str) -> Iterator[dict[str, Any]]:
+def read(path: Path | str, needed: Mapping[str, Collection[str]] | None = None) -> Iterator[dict[str, Any]]:
     """Each event of a journal in turn, with flat memory; a last line torn by a crash is left out.
+
+    Args:
+        needed: for a kind of event, the fields that the caller reads as numbers. `step` is a whole number; the others
+            may be null too.
 
     Raises:
         CheckpointError: no such journal, or a damaged line that isn't the torn last one; names the line.
     """
     path = Path(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
+            raise CheckpointError("the journal isn't a file", where=str(path), fix="name the folder of a run")
         file = path.open("rb")
     except OSError as error:
         raise CheckpointError(
@@ -171,31 +181,45 @@ def read(path: Path | str) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, 1):
             try:
                 event = json.loads(line, parse_constant=lambda _: None)
-                damaged = not isinstance(event, dict) or "event" not in event
-            except ValueError:
-                damaged = True
-            if not damaged:
+                lacking = _lacking(event, needed or {})
+            except (ValueError, RecursionError):
+                lacking = "a JSON object with an 'event'"
+            if not lacking:
                 yield event
             elif line.endswith(b"\n"):
                 raise CheckpointError(
-                    "this line of the journal is damaged: a JSON object with an 'event' was expected",
+                    f"this line of the journal is damaged: {lacking} was expected",
                     where=f"{path}:{number}",
                     fix="delete the line; the checkpoints don't depend on it",
                 )
+
+
+def _lacking(event: Any, needed: Mapping[str, Collection[str]]) -> str:
+    """What an event should have been or held; empty when it is whole."""
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return "a JSON object with an 'event'"
+    for name in needed.get(event["event"], ()):
+        value = event.get(name, "")
+        if name == "step":
+            if type(value) is not int or not 0 <= value < MAX_WHOLE:
+                return "a whole number as 'step'"
+        elif value is not None and (type(value) not in (int, float) or type(value) is int and abs(value) >= MAX_WHOLE):
+            return f"a number as {name!r}"
+    return ""
 
 
 def find_run(path: Path | str) -> Path:
     """The run folder that `path` is or lies in: a run, `RUN/checkpoints`, or a checkpoint inside.
 
     Raises:
-        CheckpointError: no journal there or up to two folders above.
+        CheckpointError: no such path, or no journal there or up to two folders above.
     """
     path = Path(path)
+    if not path.exists():
+        raise CheckpointError("no such run", where=str(path), fix="`trifecta runs` lists the runs there are")
     for folder in [path, *list(path.parents)[:2], *path.absolute().parents[:2]]:
         if (folder / NAME).is_file():
             return folder
-    if not path.exists():
-        raise CheckpointError("no such run", where=str(path), fix="`trifecta runs` lists the runs there are")
     raise CheckpointError(
         f"not a run: no {NAME} in it", where=str(path), fix="`trifecta runs` lists the runs there are"
     )

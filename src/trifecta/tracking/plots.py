@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trifecta.errors import CheckpointError
+from trifecta.errors import CheckpointError, RecipeError
 from trifecta.tracking import journal
 from trifecta.tracking.terminal import duration, short_count
 
@@ -21,6 +21,11 @@ Float64 = npt.NDArray[np.float64]
 TRAIN, VALIDATION, RATE, GRADIENT = "#2f6fb5", "#e0662b", "#3c8d5a", "#8a5fa8"
 INK, MUTED, GRID = "#1f2430", "#6b7280", "#e6e8ec"
 MAX_POINTS = 2000
+MAX_DRAWN = 1e100  # beyond it sums and axes overflow; shown as missing, like what isn't finite
+_NEEDED = {
+    "step": ("step", "loss", "learning_rate", "grad_norm", "seconds"), "evaluation": ("step", "loss"),
+    "epoch": ("step",),
+}  # fmt: skip
 _RELATIVE = {"left": 0.0, "center": 0.5, "right": 1.0}
 
 
@@ -47,7 +52,7 @@ def read_curves(folder: Path) -> Curves:
         CheckpointError: no journal, a damaged one, or one without a single step.
     """
     curves = Curves()
-    for event in journal.read(folder / journal.NAME):
+    for event in journal.read(folder / journal.NAME, _NEEDED):
         kind = event["event"]
         if kind == "start":
             curves.start = curves.start | event
@@ -56,7 +61,8 @@ def read_curves(folder: Path) -> Curves:
             curves.loss.append(_number(event["loss"]))
             curves.learning_rate.append(_number(event["learning_rate"]))
             curves.grad_norm.append(_number(event["grad_norm"]))
-            curves.seconds += _number(event["seconds"])
+            seconds = _number(event["seconds"])
+            curves.seconds += seconds if math.isfinite(seconds) else 0.0
         elif kind == "evaluation" and event.get("split", "validation") == "validation":
             curves.evaluated.append(event["step"])
             curves.validation.append(_number(event["loss"]))
@@ -70,12 +76,18 @@ def read_curves(folder: Path) -> Curves:
 
 
 def plot_run(folder: Path | str, path: Path | str) -> Path:
-    """Draws the run in `folder` into a PNG at `path`, which appears whole or not at all; returns the path."""
+    """Draws the run in `folder` into a PNG at `path`, which appears whole or not at all; returns the path.
+
+    Raises:
+        RecipeError: the path's ending isn't .png. CheckpointError: as `read_curves`.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     folder, path = Path(folder), Path(path)
+    if path.suffix.lower() != ".png":
+        raise RecipeError("plots are PNG files only", where=str(path), fix="choose a name that ends in .png")
     curves = read_curves(folder)
     with rc_context({"font.family": ["DejaVu Sans"], "font.size": 9.5, "axes.unicode_minus": False}):
         figure = Figure(figsize=(9, 6.4), facecolor="white")
@@ -103,9 +115,10 @@ def _heading(figure: Any, folder: Path, curves: Curves) -> None:
     """The run's name, and under it what was trained on what, for how long."""
     start = curves.start
     name = folder.resolve().name
+    parameters, train_tokens = _number(start.get("parameters")), _number(start.get("train_tokens"))
     facts = [
-        f"{short_count(start['parameters'])} parameters" if start.get("parameters") else "",
-        f"{short_count(start['train_tokens'])} training tokens" if start.get("train_tokens") else "",
+        f"{short_count(parameters)} parameters" if parameters > 0 else "",
+        f"{short_count(train_tokens)} training tokens" if train_tokens > 0 else "",
         f"{curves.steps[-1]:,} step{'s' if curves.steps[-1] != 1 else ''}",
         f"{duration(curves.seconds)} of training" if curves.seconds > 0 else "",
         str(start.get("device") or ""),
@@ -193,7 +206,7 @@ def _rate_panel(axes: Any, curves: Curves) -> None:
 
 def _gradient_panel(axes: Any, curves: Curves) -> None:
     steps, raw, _ = _series(curves.steps, curves.grad_norm)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         _, _, smooth_log = _series(curves.steps, list(np.log(curves.grad_norm)))
     axes.plot(steps, raw, color=GRADIENT, alpha=0.25, linewidth=0.8)
     axes.plot(steps, np.exp(smooth_log), color=GRADIENT, linewidth=1.6, marker=_dots(steps))
@@ -254,5 +267,6 @@ def _running_mean(values: Float64, width: int) -> Float64:
         return np.asarray((sums[high] - sums[low]) / (counts[high] - counts[low]), dtype=np.float64)
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _number(value: Any) -> float:
+    """The value if it is a number that can be drawn, else NaN."""
+    return float(value) if isinstance(value, int | float) and abs(value) <= MAX_DRAWN else math.nan

@@ -23,6 +23,8 @@ from trifecta.training.state import Progress, TrainState
 FORMAT = 1
 MANIFEST = "manifest.json"
 PARTIAL = ".partial-"
+NEEDED = frozenset({"model.safetensors", "optimizer.safetensors", "state.json", "recipe.yaml", "tokenizer.json"})
+"""What a checkpoint without which isn't one."""
 
 
 def failpoint(stage: str) -> None:
@@ -64,7 +66,7 @@ def save(root: Path, state: TrainState, texts: dict[str, str], *, reason: str) -
     needed = files.safetensors_bytes(model) + files.safetensors_bytes(optimizer) + sum(map(len, texts.values()))
     step = state.progress.step
     state_text = json.dumps({"format": FORMAT, "reason": reason, "progress": state.progress.to_json()}, indent=1)
-    place = root / f"step-{step:08d}"
+    place = root / folder_name(step)
     partial = root / f"{PARTIAL}{place.name}-{os.getpid()}"
     with files.disk_errors(root, needed, "a checkpoint"):
         try:
@@ -115,17 +117,7 @@ def verify(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: no manifest, a file missing, truncated or changed; the message names it.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        listed, step, version = manifest["files"], int(manifest["step"]), manifest["format"]
-    except FileNotFoundError:
-        raise CheckpointError("no manifest.json, so it isn't a complete checkpoint", where=str(folder)) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"manifest.json is damaged ({error})", where=str(folder)) from error
-    if version != FORMAT:
-        raise CheckpointError(
-            f"checkpoint format {version}, this trifecta reads {FORMAT}", where=str(folder), fix="update trifecta"
-        )
+    listed, step = _read_manifest(folder)
     for name, entry in listed.items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
@@ -136,6 +128,33 @@ def verify(folder: Path) -> Checkpoint:
         if files.sha256_of(path) != entry["sha256"]:
             raise CheckpointError(f"{name} is damaged: its SHA-256 differs from the manifest's", where=str(folder))
     return Checkpoint(folder, step)
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """The listed files and the step, if the manifest is one of ours and lists everything that a checkpoint needs."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CheckpointError("no manifest.json, so it isn't a complete checkpoint", where=str(folder))
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        listed, step, version = manifest["files"], manifest["step"], manifest["format"]
+        known = isinstance(step, int) and all({"bytes", "sha256"} <= entry.keys() for entry in listed.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"manifest.json is damaged ({type(error).__name__})", where=str(folder)) from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"checkpoint format {version}, this trifecta reads {FORMAT}", where=str(folder), fix="update trifecta"
+        )
+    missing = NEEDED - listed.keys()
+    if not known or missing or folder.name != folder_name(step):
+        lacks = f" and lists no {', '.join(sorted(missing))}" if missing else ""
+        raise CheckpointError(f"manifest.json isn't this checkpoint's{lacks}", where=str(folder))
+    return listed, step
+
+
+def folder_name(step: int) -> str:
+    """The name of the folder of a step's checkpoint."""
+    return f"step-{step:08d}"
 
 
 def candidates(root: Path) -> list[Path]:
@@ -175,7 +194,7 @@ def clean(root: Path) -> list[str]:
         if stray.name.startswith(f"{PARTIAL}replaced-") and not (root / original).exists():
             stray.rename(root / original)
             continue
-        if stray.is_symlink():
+        if stray.is_symlink() or not stray.is_dir():
             stray.unlink()
         else:
             shutil.rmtree(stray)
@@ -190,11 +209,15 @@ def read_progress(checkpoint: Checkpoint) -> Progress:
         CheckpointError: state.json doesn't hold what this version writes.
     """
     try:
-        return Progress.from_json(
-            json.loads((checkpoint.folder / "state.json").read_text(encoding="utf-8"))["progress"]
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        state = json.loads((checkpoint.folder / "state.json").read_text(encoding="utf-8"))
+        progress = Progress.from_json(state["progress"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"state.json doesn't fit this version: {error}", where=str(checkpoint.folder)) from error
+    if progress.step != checkpoint.step:
+        raise CheckpointError(
+            f"state.json is of step {progress.step}, not {checkpoint.step}", where=str(checkpoint.folder)
+        )
+    return progress
 
 
 def load_model(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
@@ -210,6 +233,8 @@ def load_model(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
     for name in wanted.keys() & tensors.keys():
         if wanted[name].shape != tensors[name].shape:
             problems.append(f"{name} is {list(tensors[name].shape)}, the model's is {list(wanted[name].shape)}")
+        elif wanted[name].dtype != tensors[name].dtype:
+            problems.append(f"{name} is {tensors[name].dtype}, the model's is {wanted[name].dtype}")
         elif tensors[name].is_floating_point() and not tensors[name].isfinite().all():
             problems.append(f"{name} holds NaN or infinity")
     if problems:
@@ -223,15 +248,16 @@ def load_model(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
 
 def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     """Copies weights, moments and progress into a state."""
+    progress = read_progress(checkpoint)
     load_model(checkpoint, state.model)
     moments = files.read_safetensors(checkpoint.folder / "optimizer.safetensors")
-    try:
-        state.optimizers.load_state_tensors(moments)
-    except KeyError as error:
+    problems = state.optimizers.misfits(moments)
+    if problems:
         raise CheckpointError(
-            f"optimizer.safetensors holds {error}, which this model hasn't", where=str(checkpoint.folder)
-        ) from error
-    state.progress = read_progress(checkpoint)
+            "optimizer.safetensors doesn't fit the model:\n  " + "\n  ".join(problems), where=str(checkpoint.folder)
+        )
+    state.optimizers.load_state_tensors(moments)
+    state.progress = progress
 
 
 def point(root: Path, name: str, checkpoint: Checkpoint) -> None:
@@ -243,11 +269,19 @@ def point(root: Path, name: str, checkpoint: Checkpoint) -> None:
     files.sync_folder(root)
 
 
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify(folder)
+    except CheckpointError:
+        return False
+    return True
+
+
 def prune(root: Path, keep_last_n: int | None, keep: set[Path]) -> None:
     """Removes all but the newest n checkpoints, those that `best` and `final` lead to, and those in `keep`.
 
-    The newest is verified first: the only good checkpoint is never removed. A folder is renamed before it is emptied,
-    so that a kill leaves no half checkpoint under a checkpoint's name.
+    One that stays is verified first, unless this process wrote it: the only good one is never removed. A folder is
+    renamed before it is emptied, so that a kill leaves no half checkpoint under a checkpoint's name.
     """
     if keep_last_n is None:
         return
@@ -256,9 +290,7 @@ def prune(root: Path, keep_last_n: int | None, keep: set[Path]) -> None:
     doomed = [p for p in found[keep_last_n:] if p.resolve() not in linked and p not in keep]
     if not doomed:
         return
-    try:
-        verify(found[0])
-    except CheckpointError:
+    if not keep and not any(_is_whole(path) for path in found[:keep_last_n]):
         return
     for folder in doomed:
         hidden = root / f"{PARTIAL}removed-{folder.name}-{os.getpid()}"

@@ -74,9 +74,13 @@ def sync_folder(folder: Path) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Replaces a small file as a whole: readers see the old or the new text."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    write_file(beside, lambda writer: writer.write(text.encode()))
-    beside.replace(path)
-    sync_folder(path.parent)
+    with disk_errors(path.parent, len(text), path.name):
+        try:
+            write_file(beside, lambda writer: writer.write(text.encode()))
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def safetensors_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
@@ -140,7 +144,7 @@ def _refuse_repeated_names(path: Path) -> None:
             raise CheckpointError(f"the header claims {length} bytes, more than the file holds", where=str(path))
         try:
             json.loads(file.read(length), object_pairs_hook=unique)
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"the header is no JSON: {error}", where=str(path)) from error
 
 
@@ -159,7 +163,7 @@ def disk_errors(folder: Path, needed_bytes: int, what: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
             raise ResourceError(
-                f"the disk is full: {what} needs {needed_bytes:,} bytes, {free:,} are free",
+                f"the disk is full: {what} needs about {max(needed_bytes, 4096):,} bytes, {free:,} are free",
                 where=str(folder),
                 fix="free some space, or lower training.keep_last_n; the last saved checkpoint is intact",
             ) from error

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
 from trifecta.optim import Optimizers
+
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass
@@ -19,25 +23,25 @@ class Progress:
     so that a resumed run neither repeats nor forgets it. journal_offset: bytes of the journal that belong to it.
     """
 
-    step: int = 0
-    samples_seen: int = 0
-    tokens_seen: int = 0
+    step: Count = 0
+    samples_seen: Count = 0
+    tokens_seen: Count = 0
     seconds: float = 0.0
     loss: float | None = None
     epoch_nats: float = 0.0
     epoch_weight: float = 0.0
-    nonfinite_in_a_row: int = 0
+    nonfinite_in_a_row: Count = 0
     loss_scale: float | None = None
     loss_scale_good_steps: int = 0
     best_loss: float | None = None
     best_step: int | None = None
-    evaluations_without_gain: int = 0
+    evaluations_without_gain: Count = 0
     evaluated_step: int = -1
     reported_epoch: int = 0
     sampled_step: int = -1
     saved_step: int = -1
     status: str = "running"
-    journal_offset: int = 0
+    journal_offset: Count = 0
     fingerprints: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -50,12 +54,15 @@ class Progress:
         """The reverse of `to_json`.
 
         Raises:
-            KeyError, TypeError: a field is missing or unknown.
+            KeyError, ValueError: a field is missing, or of another type or range.
         """
-        missing = {f.name for f in fields(cls)} - values.keys()
-        if missing:
-            raise KeyError(", ".join(sorted(missing)))
-        return cls(**values)
+        names = {f.name for f in fields(cls)}
+        if names != values.keys():
+            raise KeyError(", ".join(sorted(names ^ values.keys())))
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            raise ValueError("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from trifecta.data import Prepared, Sources, Windows
 from trifecta.data.cache import build_beside, default_cache_dir
 from trifecta.data.split import DocumentSplit, TailSplit, choose_split
+from trifecta.data.whole import tokenize_whole
 from trifecta.errors import DataError, ResourceError
 
 Write = Callable[..., str]
@@ -338,3 +340,15 @@ def test_default_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert default_cache_dir() == tmp_path / "x" / "trifecta"
     monkeypatch.setattr(sys, "platform", "darwin")
     assert default_cache_dir().parts[-3:] == ("Library", "Caches", "trifecta")
+
+
+@pytest.mark.fast
+def test_stores_know_their_unknowns(write: Write, prepared: Prepare, tmp_path: Path) -> None:
+    path = write("a.txt", "aaab" * 50)
+    made = prepared([path], fields={"vocab_size": 3})
+    assert (made.train.unknowns, made.validation.unknowns) == (45, 5)
+    assert prepared([path], "byte").train.unknowns == 0
+    for _ in range(2):  # built, then found in the cache
+        store = tokenize_whole(Sources([path], cache_dir=tmp_path), made.tokenizer, cache_dir=tmp_path)
+        assert store.unknowns == 50
+        assert pickle.loads(pickle.dumps(store)).unknowns == 50

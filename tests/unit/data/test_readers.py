@@ -233,3 +233,15 @@ def test_name(paths: list[str], name: str) -> None:
 def test_paths_and_builtin_exclude_each_other() -> None:
     with pytest.raises(RecipeError):
         Sources(["a.txt"], builtin="grammar")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_is_told_that_text_is_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"typed"), isatty=lambda: terminal))
+    seen: list[str] = []
+    Sources(["-"], cache_dir=tmp_path).scan(lambda message, _: seen.append(message))
+    assert (seen[0] == "waiting for text on standard input (end with Ctrl-D)") == terminal
+    assert capsys.readouterr().out == ""

@@ -51,3 +51,13 @@ def test_fault_033_scale_at_its_floor_ends_the_run() -> None:
     with pytest.raises(NumericsError, match="overflow even at a loss scale") as caught:
         scaler.update(False)
     assert caught.value.exit_code == 5
+
+
+@pytest.mark.fast
+def test_what_cannot_fit_is_refused_before_it_is_allocated() -> None:
+    from trifecta.execution.memory import require_memory
+
+    require_memory(1 << 20, CPU, "a small thing")
+    with pytest.raises(ResourceError, match="a large thing needs 1,048,576 GiB") as caught:
+        require_memory(1 << 50, CPU, "a large thing")
+    assert caught.value.exit_code == 6

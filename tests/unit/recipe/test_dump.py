@@ -159,7 +159,7 @@ def test_changes_and_their_policies() -> None:
 def test_changes_of_a_component_and_of_inert_keys() -> None:
     found = changes(resolved(), resolved("training.optimizer=sgd", "tokenizer=bpe"))
     assert [(c.key, c.old, c.new, c.policy) for c in found] == [
-        ("tokenizer.type", "char", "bpe", "refused"), ("training.optimizer.type", "adamw", "sgd", "recorded"),
+        ("tokenizer.type", "char", "bpe", "refused"), ("training.optimizer.type", "adamw", "sgd", "refused"),
     ]  # fmt: skip
     found = changes(resolved("training.epochs=3"), resolved("training.max_steps=5"))
     assert [(c.key, c.old, c.new) for c in found] == [("training.epochs", 3, 10), ("training.max_steps", None, 5)]
@@ -177,7 +177,7 @@ def test_every_key_has_a_policy_and_only_refused_ones_change_the_hash() -> None:
     base = refused_hash(resolved())
     assert len(base) == 8
     assert int(base, 16) >= 0
-    for override in ("training.epochs=3", "training.keep_last_n=1", "training.optimizer=sgd", "data.paths=[a.txt]"):
+    for override in ("training.epochs=3", "training.keep_last_n=1", "training.scheduler=linear", "data.paths=[a.txt]"):
         assert refused_hash(resolved(override)) == base, override
     for override in (
         "model.d_model=64",

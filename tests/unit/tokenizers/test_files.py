@@ -12,7 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from trifecta.errors import CheckpointError, DataError
 from trifecta.tokenizers import TOKENIZERS, Tokenizer, from_json, load_tokenizer, tokenizer_key
-from trifecta.tokenizers.subword import BYTE_TOKENS
+from trifecta.tokenizers.subword import BYTE_TOKENS, SubwordTokenizer, explain_panics
 
 Make = Callable[[str], Tokenizer]
 
@@ -121,3 +121,71 @@ def test_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(CheckpointError, match="UTF-8"):
         load_tokenizer(tmp_path)
+
+
+def _word_level(**parts: object) -> str:
+    inner = tokenizers.Tokenizer(models.WordLevel({"a": 0, "!": 1, "?": 2}, unk_token="?"))
+    return json.dumps(json.loads(inner.to_str()) | parts)
+
+
+PANIC = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.fast
+def test_a_panic_while_encoding_is_an_error_for_users(capfd: pytest.CaptureFixture[str]) -> None:
+    tokenizer = from_json(_word_level(pre_tokenizer=PANIC))
+    for act in (tokenizer.encode, lambda text: tokenizer.encode_batch(["a", text])):
+        with pytest.raises(CheckpointError, match=r"this tokenizer\.json can't be used") as error:
+            act("a" * 200 + "!")
+        assert "trifecta tokenizer train" in str(error.value.fix)
+    capfd.readouterr()  # the library also prints
+
+
+@pytest.mark.fast
+def test_a_panic_while_encoding_control(capfd: pytest.CaptureFixture[str]) -> None:
+    """The library alone raises what no `except Exception` catches; and other such errors pass our own catch."""
+    with pytest.raises(BaseException, match=r".") as caught:
+        tokenizers.Tokenizer.from_str(_word_level(pre_tokenizer=PANIC)).encode("a" * 200 + "!")
+    assert not isinstance(caught.value, Exception)
+    capfd.readouterr()
+    with pytest.raises(KeyboardInterrupt), explain_panics():
+        raise KeyboardInterrupt
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("method", "act"), [("decode", "decode"), ("id_to_token", "token_text")])
+def test_a_panic_while_decoding(method: str, act: str) -> None:
+    panic = type("PanicException", (BaseException,), {})
+
+    class Broken:
+        def __getattr__(self, name: str) -> object:
+            if name != method:
+                return getattr(inner, name)
+            raise panic("index out of bounds")
+
+    tokenizer = from_json(_word_level())
+    assert isinstance(tokenizer, SubwordTokenizer)
+    inner = tokenizer._inner
+    tokenizer._inner = Broken()  # type: ignore[assignment]
+    with pytest.raises(CheckpointError, match="index out of bounds"):
+        getattr(tokenizer, act)([1] if act == "decode" else 1)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("To be, or not to be", r"isn't a tokenizer\.json: it isn't JSON"),
+        ("", "it is empty"),
+        ("[1]", "should be an object"),
+        ('{"a": 1}', "can use"),
+        (tokenizers.Tokenizer(models.BPE()).to_str(), "its vocabulary is empty"),
+    ],
+)
+def test_what_is_no_tokenizer_is_told_with_a_fix(tmp_path: Path, content: str, found: str) -> None:
+    file = tmp_path / "s.txt"
+    file.write_text(content)
+    with pytest.raises(CheckpointError, match=found) as error:
+        load_tokenizer(file)
+    assert error.value.where == str(file)
+    assert "trifecta tokenizer train" in str(error.value.fix)

@@ -279,3 +279,23 @@ def _hypothesis_tokenizer(type: str) -> Tokenizer:
         fields = {"bpe": {"vocab_size": 270}, "unigram": {"vocab_size": 330}}.get(type, {})
         _MADE[type] = TOKENIZERS[type](["the quick brown fox jumps over the lazy dog. "] * 4, **fields)
     return _MADE[type]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("type", ["bpe", "wordpiece", "unigram"])
+def test_absurd_vocab_size_is_refused_before_the_library_sees_it(type: str) -> None:
+    for size in (10_000_000_000, 10_000_001):
+        with pytest.raises(RecipeError, match=f"vocab_size={size} is too large: at most 10,000,000") as error:
+            TOKENIZERS[type](["text"], vocab_size=size)
+        assert "at most 10,000,000" in str(error.value.fix)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("type", "least"), [("bpe", 257), ("wordpiece", 3), ("unigram", 259)])
+def test_too_small_a_vocab_size_names_the_minimum(type: str, least: int) -> None:
+    for size in (-1, 0, least - 1):
+        with pytest.raises(RecipeError, match=f"at least {least}") as error:
+            TOKENIZERS[type](["text"], vocab_size=size)
+        assert f"at least {least}" in str(error.value.fix)
+    if type != "wordpiece":  # which needs more, by its letters
+        assert TOKENIZERS[type](["aaaa text"], vocab_size=least).vocab_size == least

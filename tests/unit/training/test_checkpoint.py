@@ -302,3 +302,87 @@ def test_progress_survives_json_bit_for_bit() -> None:
     assert Progress.from_json(json.loads(json.dumps(before.to_json()))) == before
     with pytest.raises(KeyError, match="step"):
         Progress.from_json({k: v for k, v in before.to_json().items() if k != "step"})
+
+
+def rewrite(folder: Path, name: str, data: bytes) -> None:
+    """Changes a file and makes the manifest agree: what only a person can do, not a fault."""
+    import hashlib
+
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "manifest",
+    ['{"files":{},"step":7,"format":1}', '{"files":[],"step":7,"format":1}', "[" * 100_000, "5", "\x00",
+     '{"files":{"state.json":5},"step":7,"format":1}', '{"files":{"state.json":{}},"step":7,"format":1}',
+     '{"files":{},"step":1e400,"format":1}'],
+)  # fmt: skip
+def test_fault_013_manifests_that_are_none(tmp_path: Path, manifest: str) -> None:
+    saved = save(tmp_path)
+    (saved.folder / "manifest.json").write_text(manifest)
+    with pytest.raises(CheckpointError):
+        checkpoint.verify(saved.folder)
+
+
+@pytest.mark.fast
+def test_fault_013_a_manifest_of_another_step_is_none(tmp_path: Path) -> None:
+    saved = save(tmp_path, step=7)
+    saved.folder.rename(tmp_path / "step-00000009")
+    with pytest.raises(CheckpointError, match="isn't this checkpoint's"):
+        checkpoint.verify(tmp_path / "step-00000009")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "progress",
+    [{"step": "x"}, {"step": 1.5}, {"step": -5}, {"step": 8}, {"samples_seen": -1}, {"tokens_seen": None},
+     {"best_loss": "x"}, {"journal_offset": "x"}, {"versions": None}, {"surplus": 1}],
+)  # fmt: skip
+def test_fault_023_progress_of_another_kind_is_refused_by_name(tmp_path: Path, progress: dict[str, Any]) -> None:
+    saved = save(tmp_path)
+    state = json.loads((saved.folder / "state.json").read_text())
+    state["progress"] |= progress
+    rewrite(saved.folder, "state.json", json.dumps(state).encode())
+    with pytest.raises(CheckpointError, match=r"state\.json") as caught:
+        checkpoint.read_progress(checkpoint.verify(saved.folder))
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("content", ["null", "[]", '{"progress": null}', "[" * 100_000])
+def test_fault_023_state_that_is_none(tmp_path: Path, content: str) -> None:
+    saved = save(tmp_path)
+    rewrite(saved.folder, "state.json", content.encode())
+    with pytest.raises(CheckpointError, match=r"state\.json"):
+        checkpoint.load_state(checkpoint.verify(saved.folder), make_state())
+
+
+@pytest.mark.fast
+def test_fault_078_foreign_moments_are_named(tmp_path: Path) -> None:
+    saved = save(tmp_path)
+    moments = make_state().optimizers.state_tensors()
+    name = "embedding.token.weight/exp_avg"
+    for wrong, message in [
+        ({**moments, name: torch.zeros(3, 3)}, r"exp_avg is \[3, 3\]"),
+        ({**moments, name: torch.full_like(moments[name], float("nan"))}, "exp_avg holds NaN"),
+        ({**moments, "other/exp_avg": torch.zeros(1)}, "of no parameter"),
+        ({k: v for k, v in moments.items() if not k.startswith("embedding")}, "embedding.token.weight has no state"),
+    ]:
+        files.write_file(tmp_path / "moments", lambda w, t=wrong: files.write_safetensors(w, t))  # type: ignore[misc]
+        rewrite(saved.folder, "optimizer.safetensors", (tmp_path / "moments").read_bytes())
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint.load_state(checkpoint.verify(saved.folder), make_state())
+
+
+@pytest.mark.fast
+def test_fault_014_rubbish_in_the_folder_is_no_obstacle(tmp_path: Path) -> None:
+    saved = save(tmp_path)
+    (tmp_path / ".partial-x").write_text("a file")
+    (tmp_path / "step-00000099").mkdir()
+    (tmp_path / "step-zzz").write_text("a file")
+    checkpoint.clean(tmp_path)
+    assert checkpoint.newest(tmp_path, lambda _: None) == saved
