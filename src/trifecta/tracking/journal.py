@@ -203,7 +203,7 @@ def _lacking(event: Any, needed: Mapping[str, Collection[str]]) -> str:
         if name == "step":
             if type(value) is not int or not 0 <= value < MAX_WHOLE:
                 return "a whole number as 'step'"
-        elif value is not None and (type(value) not in (int, float) or type(value) is int and abs(value) >= MAX_WHOLE):
+        elif value is not None and type(value) is not float and (type(value) is not int or abs(value) >= MAX_WHOLE):
             return f"a number as {name!r}"
     return ""
 

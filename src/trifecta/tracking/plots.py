@@ -171,7 +171,7 @@ def _limit_loss(axes: Any, raw: Float64, smooth: Float64, validation: Float64) -
     shown = shown[np.isfinite(shown)]
     if shown.size:
         low, high = float(shown.min()), float(shown.max())
-        room = max(high - low, 0.1) * 0.08
+        room = max(high - low, 0.1, abs(high) * 1e-6) * 0.08
         axes.set_ylim(max(0.0, low - 2 * room), high + room)
 
 

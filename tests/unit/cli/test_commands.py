@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -134,6 +135,15 @@ def test_exit_codes_are_documented(capsys):
         (["generate"], "RUN"),
         (["generate", "x", "--top-p", "2"], "--top-p must be a number above 0 and at most 1"),
         (["generate", "x", "--num-samples", "0"], "--num-samples"),
+        (["generate", "x", "--num-samples", "1001"], "--num-samples must be at most 1000, not '1001'"),
+        (["generate", "x", "--max-tokens", "1000001"], "at most 1,000,000, not 1000001"),
+        (["generate", ""], "RUN must not be empty"),
+        (["evaluate", "x", "--data", ""], "--data must not be empty"),
+        (["train", "-o", ""], "--out must not be empty"),
+        (["train", "--epochs", "many"], "error: --epochs must be a whole number, not 'many'"),
+        (["train", "--learning-rate", "x"], "error: --learning-rate must be a number, not 'x'"),
+        (["train", "--json", "--quiet"], "--quiet"),
+        (["check", "--show-batch", "--schema-only"], "--schema-only"),
         (["presets", "smal"], "did you mean 'small'?"),
         (["presets", "--write", "x"], "name the preset"),
         (["train", "a.yaml", "b.yaml"], "more than one recipe"),
@@ -270,7 +280,7 @@ def test_evaluate(stand_in, capsys):
     assert main(["evaluate", "runs/x", "--data", "a.txt", "--data", "b.txt"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "loss             1.5", "perplexity       inf", "bits per byte    2", "tokens           12,345",
-        "bytes            2.0 KiB", "seconds          1 s",
+        "bytes            2,048", "seconds          1 s",
     ]  # fmt: skip
     assert main(["evaluate", "runs/x", "--data", "a.txt", "--data", "b.txt", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -293,7 +303,7 @@ def test_runs(stand_in, capsys, monkeypatch: pytest.MonkeyPatch):
         "a␛    empty              0",
     ]
     assert main(["runs", "elsewhere"]) == 0
-    assert "No runs in elsewhere" in capsys.readouterr().out
+    assert "No runs in the folder 'elsewhere'" in capsys.readouterr().out
     assert main(["runs", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
 
@@ -347,3 +357,129 @@ def test_presets(tmp_path: Path, capsys):
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("trifecta ")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA: Tried to allocate 3.00 GiB. more"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 80 bytes."),
+    ],
+)
+def test_fault_out_of_memory_says_what_to_do(stand_in, capsys, error: Exception):
+    def train(*_: Any, **__: Any) -> None:
+        raise error
+
+    stand_in(train=train)
+    assert main(["train"]) == 6
+    text = capsys.readouterr().err
+    assert text.startswith("error: out of memory")
+    assert "training.batch_size" in text
+    assert "trifecta check" in text
+    assert "internal" not in text
+
+
+@pytest.mark.fast
+def test_error_lines_are_inert_and_keep_their_lines(stand_in, capsys):
+    def train(*_: Any, **__: Any) -> None:
+        raise errors.DataError("bad \x1b[2J", where="a\x1b", fix="mend")
+
+    stand_in(train=train)
+    assert main(["train"]) == 3
+    assert capsys.readouterr().err == "error: a␛: bad ␛[2J\n  fix: mend\n"
+    assert main(["tr\x1bain"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.fast
+def test_uncaught_errors(stand_in, capsys):
+    panic = type("PanicException", (BaseException,), {})
+    raised: list[BaseException] = [panic("called unwrap"), OSError(28, "No space left on device", "x"), KeyError("k")]
+
+    def train(*_: Any, **__: Any) -> None:
+        raise raised[0]
+
+    stand_in(train=train)
+    assert main(["train"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    raised.pop(0)
+    assert main(["train"]) == 6
+    assert (
+        capsys.readouterr().err == "error: x: No space left on device\n  fix: free some space, or use another folder\n"
+    )
+    raised.pop(0)
+    assert main(["--debug", "train"]) == 1
+    assert "rerun" not in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+def test_generate_shows_a_warning_as_one_line(stand_in, capsys):
+    class Warns(FakeRun):
+        def stream(self, prompt: str, **options: Any):
+            warnings.warn("not in the\nvocabulary: é", stacklevel=2)
+            return super().stream(prompt, **options)
+
+    stand_in(load=lambda _: Warns())
+    assert main(["generate", "runs/x", "--prompt", "é"]) == 0
+    assert capsys.readouterr().err == "warning: not in the vocabulary: é\n"
+
+
+def write_journal(root: Path, name: str, text: str) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").touch()
+    (folder / "journal.jsonl").write_text(text)
+    return folder
+
+
+STEP = '{"event": "step", "step": 1, "loss": 2.0}\n'
+DAMAGED = {
+    "middle": STEP + "x\n" + STEP,
+    "step": '{"event": "step"}\n',
+    "start": '{"event": "start"}\n',
+    "evaluation": '{"event": "evaluation", "step": 1}\n',
+    "deep": "[" * 100_000 + "\n",
+    "kind": '{"event": []}\n',
+    "text": '{"event": "step", "step": "1", "loss": 2.0}\n',
+}
+
+
+def test_fault_091_a_damaged_run_hides_no_other(tmp_path: Path, capsys):
+    root = tmp_path / "runs"
+    whole = write_journal(root, "whole", STEP)
+    write_journal(root, "failed", STEP + '{"event": "end", "status": "failed"}\n')
+    for name, text in DAMAGED.items():
+        write_journal(root, name, text)
+    for name, make in (("pipe", os.mkfifo), ("folder", os.mkdir)):
+        folder = write_journal(root, name, "")
+        (folder / "journal.jsonl").unlink()
+        make(folder / "journal.jsonl")
+        folder.rename(root / f"journal-{name}")
+        make(write_journal(root, f"lock-{name}", STEP) / ".lock")
+    assert main(["runs", str(root), "--json"]) == 0
+    statuses = {row["name"]: row["status"] for row in json.loads(capsys.readouterr().out)}
+    assert statuses.pop("whole") == "stopped"
+    assert statuses.pop("failed") == "failed"
+    assert set(statuses.values()) == {"damaged"}
+    assert len(statuses) == len(DAMAGED) + 4
+    assert main(["runs", str(root)]) == 0
+    assert "damaged" in capsys.readouterr().out
+    assert main(["runs", str(whole)]) == 0
+    assert "whole" in capsys.readouterr().out
+    assert main(["runs", str(tmp_path / "nowhere")]) == 4
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_plot_refuses_what_it_cannot_draw(tmp_path: Path, capsys):
+    run = write_journal(tmp_path, "run", STEP)
+    assert main(["plot", str(run / "checkpoints" / "nope")]) == 4
+    assert main(["plot", str(run), "-o", str(tmp_path / "x.pdf")]) == 2
+    assert "internal" not in capsys.readouterr().err
+    for name, text in DAMAGED.items():
+        assert main(["plot", str(write_journal(tmp_path, name, text))]) == 4, name
+    pipe = tmp_path / "pipe"
+    pipe.mkdir()
+    os.mkfifo(pipe / "journal.jsonl")
+    assert main(["plot", str(pipe)]) == 4

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trifecta.cli import options
-from trifecta.errors import RecipeError
+from trifecta.errors import RecipeError, ResourceError
 
 
 @pytest.mark.fast
@@ -97,3 +97,14 @@ def test_nothing_is_overwritten(tmp_path: Path):
     with pytest.raises(RecipeError, match="exists"):
         options.write_new(path, "other")
     assert path.read_text() == "model:\n"
+
+
+@pytest.mark.fast
+def test_fault_009_full_disk_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        options.write_new(tmp_path / "t.json", "text")
+    assert list(tmp_path.iterdir()) == []

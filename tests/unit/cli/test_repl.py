@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,7 @@ def test_seed_1_temperature_is_set():
     [
         ("/sett x", "did you mean '/set'?"),
         ("/foo", "/help lists them"),
+        ("/temperature 0.2", "/set temperature=0.2"),
         ("/set temperature", "/set temperature=1.0"),
         ("/set temprature=1", "did you mean 'temperature'?"),
         ("/set zzz=1", "max_tokens"),
@@ -151,3 +153,14 @@ def test_limits_are_for_every_setting():
     with pytest.raises(RecipeError, match="--top-p must be"):
         Settings.checked("--", top_p=2.0)
     assert Settings.checked("--", temperature=0.0, top_k=None).temperature == 0
+
+
+def test_banner_names_reset_and_a_pipe_sees_no_prompt(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    lines = iter(["/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or next(lines))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    written: list[str] = []
+    Repl(FakeRun(), Settings(), write=written.append).loop()
+    assert "/reset" in written[0]
+    assert asked == [""]

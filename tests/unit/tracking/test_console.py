@@ -157,7 +157,7 @@ def test_checkpoints_are_quiet_unless_verbose():
 @pytest.mark.fast
 def test_end_says_how_where_and_what_next():
     for text in (plain(START, END), rich(START, END)[0]):
-        assert "Finished after step 1,455, 3 min 05 s." in text
+        assert "Finished after step 1,455, 3 min 05 s in all." in text
         assert "Best validation loss: 3.2000 at step 1,400" in text
         assert "trifecta generate runs/book-small-1a2b --prompt 'The'" in text
     assert "generate" not in plain(START, END | {"status": "interrupted"})
@@ -285,3 +285,13 @@ def test_a_stream_that_cannot_say_everything_gets_what_it_can():
     PlainConsole(stream)(SAMPLE | {"text": "größer"})
     stream.seek(0)
     assert "gr??er" in stream.read()
+
+
+@pytest.mark.fast
+def test_quiet_still_says_what_was_damaged(capsys: pytest.CaptureFixture[str]):
+    stream = io.StringIO()
+    with make_console(stream, quiet=True) as quiet:
+        quiet({"event": "note", "message": "damaged checkpoint passed over: a\x1b"})
+        quiet({"event": "note", "message": "a byte order mark was removed"})
+    assert stream.getvalue() == ""
+    assert capsys.readouterr().err == "note: damaged checkpoint passed over: a␛\n"

@@ -95,3 +95,22 @@ def test_many_steps_are_thinned_by_averaging():
     assert len(x) == len(y) == len(smooth) == plots.MAX_POINTS
     assert x[0] == y[0] == 3.0
     assert x[-1] == 9998.0
+
+
+@pytest.mark.parametrize("value", ["1e400", "1e308", "-1e308", "1e99", "-1e99", "-1", "0", "null", "NaN"])
+def test_odd_numbers_are_drawn_or_passed_over(tmp_path: Path, value: str):
+    step = f'"loss": {value}, "learning_rate": {value}, "grad_norm": {value}, "seconds": {value}'
+    (tmp_path / NAME).write_text(
+        f'{{"event": "start", "parameters": "many", "train_tokens": {value}}}\n'
+        f'{{"event": "step", "step": 1, {step}}}\n{{"event": "step", "step": 1000000000000, {step}}}\n'
+        f'{{"event": "evaluation", "step": 1, "loss": {value}}}\n'
+    )
+    assert png_size(plots.plot_run(tmp_path, tmp_path / "x.png"))
+
+
+@pytest.mark.fast
+def test_a_damaged_event_is_named(tmp_path: Path):
+    (tmp_path / NAME).write_text('{"event": "note"}\n{"event": "step", "step": 1}\n')
+    with pytest.raises(CheckpointError, match="'loss'") as caught:
+        plots.read_curves(tmp_path)
+    assert caught.value.where == f"{tmp_path / NAME}:2"
