@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ def train(
     Raises:
         TrifectaError: with the cause, its place and the fix.
     """
-    *_, last = iterate(request, out=out, resume=resume, hooks=hooks, report=report)
-    assert isinstance(last, Result)
+    (last,) = deque(iterate(request, out=out, resume=resume, hooks=hooks, report=report), maxlen=1)
+    assert isinstance(last, Result), "a run ends with its result"
     return last
 
 
@@ -89,9 +90,9 @@ def iterate(
         stack.enter_context(_folder_of_a_run(place))
         checkpoint.clean(place / folder.CHECKPOINTS)
         data = build.data_of(resolution.recipe, resolution.text, report)
+        stack.callback(set_deterministic, torch.are_deterministic_algorithms_enabled())
         run = _Training(place, resolution, data, resume, hooks)
         stop = stack.enter_context(stop_on_signals())
-        stack.callback(set_deterministic, torch.are_deterministic_algorithms_enabled())
         yield from run.reports(stop)
         progress = run.state.progress
         yield Result(
