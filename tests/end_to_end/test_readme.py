@@ -51,9 +51,8 @@ def test_every_command_of_the_readme(
 
 def test_the_program_of_the_readme(library: Path, tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    shutil.copy(
-        library / "book.txt", tmp_path
-    )  # a folder of its own: the commands above have trained this preset longer
+    # In a folder of its own: the commands above have trained this preset for longer.
+    shutil.copy(library / "book.txt", tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280
     )
