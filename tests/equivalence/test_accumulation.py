@@ -242,3 +242,24 @@ def test_numeric_015_bf16_autocast_is_close_and_warns_of_nothing(norm: str) -> N
     assert loss == pytest.approx(exact, rel=1e-2)
     assert loss != exact
     assert float(torch.nn.functional.cosine_similarity(gradient, exact_gradient, dim=0)) >= 0.999
+
+
+def gradient_after(seed: int) -> torch.Tensor:
+    """With dropout on, and torch's default generator in another state for each seed."""
+    module, optimizers = parts(dropout=0.2)
+    module.train()
+    torch.manual_seed(seed)
+    return gradients(module, optimizers, batches(4, 4))[1]
+
+
+@pytest.mark.fast
+def test_numeric_037_dropout_follows_from_the_seed_alone() -> None:
+    assert torch.equal(gradient_after(1), gradient_after(2))
+
+
+@pytest.mark.fast
+def test_numeric_037_control_shared_random_state_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import trifecta.training.step as step_module
+
+    monkeypatch.setattr(step_module, "seed_dropout", lambda *_: None)
+    assert not torch.equal(gradient_after(1), gradient_after(2))
