@@ -32,9 +32,11 @@ def read_recipe(folder: Path) -> Recipe:
 
 
 def recipe_file(folder: Path) -> Path | None:
-    """The recipe that a run goes on with: its newest checkpoint's, else the one it was started with; None if no run."""
-    saved = [path / RECIPE for path in checkpoint.candidates(folder / CHECKPOINTS)]
-    return next((path for path in [*saved, folder / RECIPE] if path.is_file()), None)
+    """The recipe that a run goes on with: its newest whole one in a checkpoint, else the first one; None if no run."""
+    for saved in checkpoint.candidates(folder / CHECKPOINTS):
+        if checkpoint.is_intact(saved, RECIPE):
+            return saved / RECIPE
+    return folder / RECIPE if (folder / RECIPE).is_file() else None
 
 
 def refuse_foreign(folder: Path) -> None:

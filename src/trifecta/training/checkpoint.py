@@ -152,6 +152,15 @@ def _read_manifest(folder: Path) -> tuple[dict[str, dict[str, Any]], int]:
     return listed, step
 
 
+def is_intact(folder: Path, name: str) -> bool:
+    """Whether one small file of a checkpoint is what its manifest says, without reading the others."""
+    try:
+        listed, _ = _read_manifest(folder)
+        return bool(files.sha256_of(folder / name) == listed[name]["sha256"])
+    except (CheckpointError, OSError):
+        return False
+
+
 def folder_name(step: int) -> str:
     """The name of the folder of a step's checkpoint."""
     return f"step-{step:08d}"

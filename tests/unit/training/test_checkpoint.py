@@ -386,3 +386,18 @@ def test_fault_014_rubbish_in_the_folder_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "step-zzz").write_text("a file")
     checkpoint.clean(tmp_path)
     assert checkpoint.newest(tmp_path, lambda _: None) == saved
+
+
+@pytest.mark.fast
+def test_fault_012_a_damaged_recipe_in_the_newest_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    from trifecta.run.folder import recipe_file
+
+    root = tmp_path / "checkpoints"
+    old, new = save(root, step=7), save(root, step=8)
+    assert recipe_file(tmp_path) == new.folder / "recipe.yaml"
+    (new.folder / "recipe.yaml").write_text("model: {d_model: 5}\n")
+    assert recipe_file(tmp_path) == old.folder / "recipe.yaml"
+    (old.folder / "manifest.json").unlink()
+    assert recipe_file(tmp_path) is None
+    (tmp_path / "recipe.yaml").write_text("model: {}\n")
+    assert recipe_file(tmp_path) == tmp_path / "recipe.yaml"
