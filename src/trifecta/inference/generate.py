@@ -10,9 +10,13 @@ from torch import nn
 
 from trifecta.errors import RecipeError
 from trifecta.inference.cache import LayerCache, new_cache
+from trifecta.inference.decoder import Decoder
 from trifecta.inference.sampling import Sampling, check
 from trifecta.models.gpt import Gpt
 from trifecta.randomness import torch_generator
+
+_FEW = 8
+"""Tokens up to which packing the weights for a Decoder isn't worth while."""
 
 
 def generate(
@@ -126,12 +130,14 @@ def _write(
     generators = [torch_generator(seed, "sampling", row) for row in range(num_samples)]
     done = [False] * num_samples
     start, cache = 0, None
+    banned = torch.tensor(list(banned_ids), dtype=torch.int64, device=model.head_weight.device)
+    decoder = Decoder(model) if use_cache and max_tokens > _FEW and Decoder.serves(model) else None
     with eval_mode(model):
         for _ in range(max_tokens):
             earlier, start = start, _context_start(len(rows[0]), start, model.max_sequence_length)
             if cache is None or start != earlier:
                 cache = new_cache(len(model.blocks)) if use_cache else None
-            logits_BV = _next_logits(model, rows, start, cache, banned_ids)
+            logits_BV = _next_logits(model, rows, start, cache, decoder, banned)
             ids: list[int | None] = []
             for row, (context, generator) in enumerate(zip(rows, generators, strict=True)):
                 token = sampling.choose(logits_BV[row], context[start:], generator)
@@ -152,11 +158,18 @@ def _context_start(length: int, start: int, limit: int | None) -> int:
 
 @torch.inference_mode()
 def _next_logits(
-    model: Gpt, rows: list[list[int]], start: int, cache: list[LayerCache] | None, banned_ids: Sequence[int]
+    model: Gpt,
+    rows: list[list[int]],
+    start: int,
+    cache: list[LayerCache] | None,
+    decoder: Decoder | None,
+    banned: torch.Tensor,
 ) -> torch.Tensor:
     """Scores of each row's next token, (B, V), having read what the cache doesn't hold yet; banned ones are -inf."""
     read = start + (cache[0].length if cache else 0)
-    tokens_BT = torch.tensor([row[read:] for row in rows], device=model.head_weight.device)
-    logits_BV = model.logits(model.hidden(tokens_BT, cache).hidden_BTD[:, -1])
-    logits_BV[:, list(banned_ids)] = -torch.inf
-    return logits_BV
+    if decoder and cache and len(rows[0]) == read + 1:
+        logits_BV = decoder.logits(torch.tensor([row[-1] for row in rows]), cache)
+    else:
+        tokens_BT = torch.tensor([row[read:] for row in rows], device=model.head_weight.device)
+        logits_BV = model.logits(model.hidden(tokens_BT, cache).hidden_BTD[:, -1])
+    return logits_BV.index_fill_(-1, banned, -torch.inf) if len(banned) else logits_BV

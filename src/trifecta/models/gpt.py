@@ -111,7 +111,11 @@ class Gpt(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of each token of the vocabulary, (..., V), in fp32 (fp64 for a model in fp64)."""
-        scores = nn.functional.linear(hidden, self.head_weight)
+        return self.capped(nn.functional.linear(hidden, self.head_weight))
+
+    def capped(self, scores: Tensor) -> Tensor:
+        """The head's products as logits: in fp32 at least, between -logit_soft_cap and logit_soft_cap if there is one
+        (Gemma 2, 2024)."""
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if self.logit_soft_cap is not None:
             scores = self.logit_soft_cap * torch.tanh(scores / self.logit_soft_cap)

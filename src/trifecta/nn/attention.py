@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trifecta.nn.dropout import Dropout, dropout
 from trifecta.nn.position import causal_bias, rotate
+
+_SLOW_BF16_BELOW = 256
+"""Queries from which on a CPU's fused kernel is faster in bf16 than in fp32, backward pass included (8 x 6 heads of 64:
+37 against 35 ms; 12 x 4 heads of 32 and 64 queries: 10.6 against 1.9 ms)."""
 
 
 class LayerCache(Protocol):
@@ -100,15 +106,18 @@ def attend(
         return _attend_explicitly(q_BHTK, k_BHSK, v_BHSK, bias, dropout_rate)
     if bias is None and 1 < T < S:
         bias = causal_bias(T, S, q_BHTK)
-    return F.scaled_dot_product_attention(
-        q_BHTK,
-        k_BHSK,
-        v_BHSK,
-        None if bias is None else bias.to(q_BHTK.dtype),
+    fused = partial(
+        F.scaled_dot_product_attention,
         dropout_p=dropout_rate,
         is_causal=bias is None and 1 < T == S,
         enable_gqa=q_BHTK.shape[1] != k_BHSK.shape[1],  # faster than repeating the heads: 1.46 against 1.86 ms
     )
+    slow = q_BHTK.device.type == "cpu" and v_BHSK.dtype == torch.bfloat16 and T < _SLOW_BF16_BELOW
+    if slow and torch.is_grad_enabled():
+        with torch.autocast("cpu", enabled=False):
+            bias = None if bias is None else bias.float()
+            return fused(q_BHTK.float(), k_BHSK.float(), v_BHSK.float(), bias).to(v_BHSK.dtype)
+    return fused(q_BHTK, k_BHSK, v_BHSK, None if bias is None else bias.to(q_BHTK.dtype))
 
 
 def _attend_explicitly(

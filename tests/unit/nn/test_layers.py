@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trifecta.models import Gpt
 from trifecta.nn.dropout import Dropout, dropout
 from trifecta.nn.feedforward import FeedForward
-from trifecta.nn.norm import make_norm
+from trifecta.nn.norm import _RmsNorm, make_norm
 from trifecta.nn.position import alibi_bias, alibi_slopes, causal_bias, rotary_table, rotate, sinusoidal_table
 
 # --------------------------------------------------------------------------------------------------------- dropout
@@ -200,3 +200,28 @@ def test_init_restores_gains_and_shifts() -> None:
     assert torch.equal(model.norm.weight, torch.ones(8))
     assert not model.norm.bias.any()
     assert F.layer_norm(torch.ones(8), (8,)).abs().max() == 0
+
+
+@pytest.mark.fast
+def test_numeric_001_rmsnorm_gradcheck_and_torch() -> None:
+    """Output and both gradients of our RMSNorm are torch's, and pass a finite-difference check in fp64."""
+    norm = make_norm("rmsnorm", 6, 1e-3).double()
+    torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+    x = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, gain: _RmsNorm.apply(x, gain, 1e-3), (x, norm.weight))
+    reference = torch.nn.functional.rms_norm(x, (6,), norm.weight, 1e-3)
+    given = torch.randn_like(x)
+    for ours, theirs in zip(
+        (norm(x), *torch.autograd.grad(norm(x), [x, norm.weight], given)),
+        (reference, *torch.autograd.grad(reference, [x, norm.weight], given)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.fast
+def test_numeric_001_control_a_norm_without_its_mean_term_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    gain = torch.ones(6, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    monkeypatch.setattr(torch, "addcmul", lambda first, *_, **__: first)
+    assert not torch.autograd.gradcheck(lambda x, gain: _RmsNorm.apply(x, gain, 1e-3), (x, gain), raise_exception=False)
