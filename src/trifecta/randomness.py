@@ -39,10 +39,18 @@ def torch_generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
 
 
 def seed_dropout(seed: int, step: int, micro_step: int, rank: int = 0) -> None:
-    """Reseeds torch's default generators, from which dropout draws, for one micro-batch."""
+    """Reseeds torch's default generators, from which dropout draws, for one micro-batch.
+
+    torch.manual_seed does the same, but where no accelerator is in use it takes 0.6 ms to note that for later.
+    """
     import torch
 
-    torch.manual_seed(key(seed, "dropout", step, micro_step, rank))
+    number = key(seed, "dropout", step, micro_step, rank)
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(number)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(number)
 
 
 def permute(positions: Int64, size: int, permutation_key: int) -> Int64:

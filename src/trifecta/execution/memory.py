@@ -1,9 +1,12 @@
-"""Less memory for more arithmetic, applied to a finished model from outside."""
+"""What fits, what is computed twice to need less, and what freed memory is for."""
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Iterable
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,6 +34,34 @@ def require_memory(needed_bytes: int, device: torch.device, what: str) -> None:
             fix="lower model.d_model, model.num_layers, model.d_ff or tokenizer.vocab_size; `trifecta check` shows "
             "what each part needs",
         )
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Options of mallopt(3)."""
+_KEEP = 2**31 - 1
+_USUAL = 32 << 20
+"""The limits that glibc itself works up to."""
+
+
+@contextmanager
+def keep_freed_memory(device: torch.device) -> Iterator[None]:
+    """Inside, memory that a step frees on a CPU stays with the process, for the next step; afterwards it goes back.
+
+    By itself glibc returns every large tensor to the system, which clears its pages again at the next step: a tenth of
+    the time of a model of width 256. Nothing happens with other C libraries.
+    """
+    if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        libc.mallopt(option, _KEEP)
+    try:
+        yield
+    finally:
+        for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            libc.mallopt(option, _USUAL)
+        libc.malloc_trim(0)
 
 
 def checkpoint_activations(blocks: Iterable[nn.Module]) -> None:

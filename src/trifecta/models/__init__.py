@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from trifecta.models.gpt import Gpt
-from trifecta.models.parts import Role, part_sizes, roles
+from trifecta.models.parts import Role, part_sizes, roles, without_memory
 
 MODELS = {"gpt": Gpt}
 
-__all__ = ["MODELS", "Gpt", "Role", "part_sizes", "roles"]
+__all__ = ["MODELS", "Gpt", "Role", "part_sizes", "roles", "without_memory"]

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 Role = Literal["matrix", "embedding", "head", "bias", "norm"]
+_FILLS = frozenset({"normal_", "uniform_", "zero_", "fill_", "ones_", "zeros_", "kaiming_uniform_", "xavier_uniform_"})
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Models made inside have shapes and no weights, whatever their size."""
+    with torch.device("meta"), _LeaveUnfilled():
+        yield
+
+
+class _LeaveUnfilled(TorchFunctionMode):
+    """Drawing numbers that nobody keeps would import torch's compiler, which takes two seconds."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func.__name__ in _FILLS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def roles(model: nn.Module) -> dict[str, Role]:

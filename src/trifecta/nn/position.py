@@ -39,7 +39,6 @@ class PositionTable(nn.Module):
             self._grow(stop)
         return self.table[start:stop]
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _grow(self, length: int) -> None:
         rows = 1 << max(7, (length - 1).bit_length())
         with torch.inference_mode(False), torch.no_grad():  # an inference tensor couldn't serve training afterwards

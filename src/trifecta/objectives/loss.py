@@ -66,6 +66,10 @@ def cross_entropy_sum(
         positions = (targets_N != IGNORE).nonzero().squeeze(1)
         hidden_ND, targets_N = hidden_ND[positions], targets_N[positions]
     rows = max(1, chunk_elements // vocab_size)
+    if not torch.is_grad_enabled():
+        starts = range(0, hidden_ND.size(0), rows)
+        pieces = [_chunk_loss(hidden_ND[i : i + rows], targets_N[i : i + rows], head) for i in starts]
+        return torch.stack(pieces).sum()
     if hidden_ND.size(0) <= rows:
         return _chunk_loss(hidden_ND, targets_N, head)
     total: torch.Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
@@ -87,20 +91,18 @@ class _ChunkedLoss(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, rows: int, *parameters: nn.Parameter
     ) -> torch.Tensor:
-        wanted = hidden_ND.requires_grad or any(p.requires_grad for p in parameters)
         total = hidden_ND.new_zeros((), dtype=torch.promote_types(hidden_ND.dtype, torch.float32))
-        hidden_grad = torch.empty_like(hidden_ND) if wanted else None
-        parameter_grads = [torch.zeros_like(p) for p in parameters] if wanted else []
+        hidden_grad = torch.empty_like(hidden_ND)
+        parameter_grads = [torch.zeros_like(p) for p in parameters]
         for start in range(0, hidden_ND.size(0), rows):
             piece = slice(start, start + rows)
-            with torch.set_grad_enabled(wanted):
-                chunk = hidden_ND[piece].detach().requires_grad_(wanted)
+            with torch.enable_grad():
+                chunk = hidden_ND[piece].detach().requires_grad_()
                 loss = _chunk_loss(chunk, targets_N[piece], head)
-            if hidden_grad is not None:
-                gradients = torch.autograd.grad(loss, [chunk, *parameters])
-                hidden_grad[piece] = gradients[0]
-                for sum_, gradient in zip(parameter_grads, gradients[1:], strict=True):
-                    sum_ += gradient
+            gradients = torch.autograd.grad(loss, [chunk, *parameters])
+            hidden_grad[piece] = gradients[0]
+            for sum_, gradient in zip(parameter_grads, gradients[1:], strict=True):
+                sum_ += gradient
             total += loss.detach()
         ctx.gradients = (hidden_grad, parameter_grads)
         return total

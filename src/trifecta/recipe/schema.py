@@ -114,7 +114,7 @@ class Execution(Section):
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto", "fp32; bf16 autocast; or fp16 autocast with loss scaling, on GPUs. Weights are fp32 always. auto: bf16 "
-        "on GPUs that have it, else fp32.", resume="recorded",
+        "where the processor has instructions for it, else fp32.", resume="recorded",
     )  # fmt: skip
     loss_scale: float = key(
         1024.0, "First factor of the loss under fp16, which keeps small gradients from vanishing.",

@@ -20,7 +20,7 @@ from trifecta.data.store import TokenStore
 from trifecta.execution.device import resolve_device
 from trifecta.execution.memory import checkpoint_activations, require_memory
 from trifecta.execution.precision import LossScaler, autocast
-from trifecta.models import MODELS, Gpt, roles
+from trifecta.models import MODELS, Gpt, roles, without_memory
 from trifecta.objectives import OBJECTIVES, LossModule
 from trifecta.optim import OPTIMIZERS, SCHEDULES, Optimizers, Schedule, Span, Trainable
 from trifecta.randomness import Int64, key
@@ -101,7 +101,7 @@ def count_parameters(recipe: Recipe, vocab_size: int) -> int:
 
     def count(num_layers: int) -> int:
         shallow = recipe.model.model_copy(update={"num_layers": num_layers})
-        with torch.device("meta"):
+        with without_memory():
             model = bare_model_of(recipe.model_copy(update={"model": shallow}), vocab_size)
         return sum(parameter.numel() for parameter in model.parameters())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -79,3 +81,29 @@ def test_speed_is_measured_and_leaves_the_generator_alone() -> None:
     speed = measure_speed(64, 32, 64)
     assert speed.flops_per_second > 0 < speed.seconds_per_saved_byte
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_small_model_is_estimated_without_torchs_compiler() -> None:
+    """In a fresh process: importing the compiler would take two seconds."""
+    program = """
+import sys
+import subprocess
+import sys
+from functools import partial
+from trifecta.inspection.estimate import Speed, estimate
+from trifecta.models import Gpt
+small = partial(Gpt, 100, d_model=32, num_heads=4, num_layers=2, d_ff=64, init="xavier", tie_embeddings=False)
+estimate(small, batch_size=2, sequence_length=16, speed=Speed(1e9, 1e-9))
+print("torch._dynamo" in sys.modules)
+import torch._dynamo
+print("torch._dynamo" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found.split() == ["False", "True"]
+
+
+def test_a_large_model_is_estimated_as_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = estimate(SMALL, batch_size=5, sequence_length=16, speed=ANY)
+    monkeypatch.setattr("trifecta.inspection.estimate._SMALL_MODEL", 0)
+    pretended = estimate(SMALL, batch_size=5, sequence_length=16, speed=ANY)
+    assert pretended.activation_bytes == pytest.approx(real.activation_bytes, rel=0.01)
