@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench docs lock clean
+.PHONY: help demo test check faults bench docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,10 +26,13 @@ check: .venv/.dev ## formatting, lint, types, import contracts, the fast tests
 	$(BIN)/lint-imports
 	$(PYTEST) -m fast
 
-bench: .venv/.dev ## measure again what benchmarks/ shows; about an hour
-	$(BIN)/python -m benchmarks.learning
+faults: .venv/.test ## kill, fill, flip, truncate: sweeps over every kind of fault, ten minutes
+	$(PYTEST) -m sweep --dist worksteal
 
-docs: .venv/.samples ## write docs/recipe.md from the schema
+bench: .venv/.dev ## trifecta against its peers, in pairs; three quarters of an hour
+	$(BIN)/python -m benchmarks
+
+docs: .venv/.samples ## write docs/recipe.md from the schema, docs/reliability.md from the tests
 	$(BIN)/python docs/generate.py
 
 lock: .venv/.dev ## write the installed versions to constraints.txt

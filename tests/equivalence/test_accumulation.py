@@ -88,6 +88,7 @@ def test_numeric_010_control_mean_of_means_fails() -> None:
 
 @pytest.mark.fast
 def test_fault_031_nonfinite_loss_touches_neither_weights_nor_moments() -> None:
+    """A NaN loss leaves weights and moments byte for byte as they were."""
     module, optimizers = parts()
     run(module, optimizers, batches(8))
     weights = [p.detach().clone() for p in module.parameters()]
@@ -104,6 +105,7 @@ def test_fault_031_nonfinite_loss_touches_neither_weights_nor_moments() -> None:
 
 @pytest.mark.fast
 def test_fault_032_one_nan_gradient_is_skipped_and_the_next_good_step_is_taken() -> None:
+    """One NaN gradient: the update is skipped, moments stay finite, the next good step is taken."""
     module, optimizers = parts()
     handle = next(iter(module.parameters())).register_hook(lambda g: g.index_fill(0, torch.tensor([0]), float("nan")))
     before = [p.detach().clone() for p in module.parameters()]
@@ -126,6 +128,7 @@ def test_fault_035_batch_without_targets_is_finite_and_counted() -> None:
 
 @pytest.mark.fast
 def test_numeric_017_scaler_trace_on_scripted_infinities() -> None:
+    """The scale follows a script of infinities exactly."""
     scaler = LossScaler(scale=1024.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=3)
     trace = []
     for finite in (True, True, True, False, False, True, True, True, True):
@@ -138,6 +141,7 @@ def test_numeric_017_scaler_trace_on_scripted_infinities() -> None:
 
 @pytest.mark.fast
 def test_numeric_017_scaled_step_equals_unscaled_step_and_infinity_skips() -> None:
+    """A scaled step is the unscaled one; an infinity skips it and halves the scale."""
     (plain, plain_opt), (scaled, scaled_opt) = parts(), parts()
     scaler = LossScaler(scale=1024.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000)
     one = run(plain, plain_opt, batches(8))
@@ -155,6 +159,7 @@ def test_numeric_017_scaled_step_equals_unscaled_step_and_infinity_skips() -> No
 
 @pytest.mark.fast
 def test_numeric_014_activation_checkpointing_with_dropout_is_exact() -> None:
+    """With dropout on, gradients with and without activation checkpointing are the same bits."""
     from trifecta.execution.memory import checkpoint_activations
 
     results = []
@@ -217,6 +222,7 @@ def test_fault_031_control_a_step_on_a_nonfinite_gradient_is_noticed(monkeypatch
 @pytest.mark.fast
 @pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
 def test_numeric_015_bf16_autocast_is_close_and_warns_of_nothing(norm: str) -> None:
+    """Under bf16 autocast the loss is within 1 %, the gradient's cosine at least 0.999."""
     results = []
     for context in (nullcontext, lambda: torch.autocast("cpu", dtype=torch.bfloat16)):
         torch.manual_seed(0)
@@ -254,6 +260,7 @@ def gradient_after(seed: int) -> torch.Tensor:
 
 @pytest.mark.fast
 def test_numeric_037_dropout_follows_from_the_seed_alone() -> None:
+    """Dropout follows from the seed alone, not from torch's shared generator."""
     assert torch.equal(gradient_after(1), gradient_after(2))
 
 
@@ -263,3 +270,26 @@ def test_numeric_037_control_shared_random_state_is_noticed(monkeypatch: pytest.
 
     monkeypatch.setattr(step_module, "seed_dropout", lambda *_: None)
     assert not torch.equal(gradient_after(1), gradient_after(2))
+
+
+@pytest.mark.fast
+def test_fault_032_control_a_step_on_a_nan_gradient_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import trifecta.training.step as step_module
+
+    monkeypatch.setattr(step_module.math, "isfinite", lambda _: True)
+    with pytest.raises(AssertionError):
+        test_fault_032_one_nan_gradient_is_skipped_and_the_next_good_step_is_taken()
+
+
+@pytest.mark.fast
+def test_numeric_015_control_a_coarser_format_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products with three bits of mantissa instead of eight are no longer close."""
+    linear = torch.nn.Linear.forward
+
+    def coarse(self: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        out = linear(self, x)
+        return out if not torch.is_autocast_enabled("cpu") else out + (out.to(torch.float8_e5m2).float() - out).detach()
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", coarse)
+    with pytest.raises(AssertionError):
+        test_numeric_015_bf16_autocast_is_close_and_warns_of_nothing("layernorm")

@@ -98,9 +98,21 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_fault_064_bombs(name: str, load: Load) -> None:
+    """Aliases, depth, recursion, length and width are refused (2) within a second of processor time."""
     start = time.process_time()
     refusal(load, BOMBS[name])
     assert time.process_time() - start < 1, "processor time, not wall time"
+
+
+def test_fault_064_control_without_limits_a_bomb_is_built(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trifecta.recipe import yaml_nodes
+
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{c}: &{c} [{', '.join([f'*{chr(ord(c) - 1)}'] * 10)}]\n" for c in "bcd"
+    )
+    assert "aliases repeat" in refusal(load, bomb)
+    monkeypatch.setattr(yaml_nodes, "MAX_NODES", 10**9)
+    assert "aliases repeat" not in refusal(load, bomb), "all 11,110 values are built"
 
 
 @pytest.mark.fast
@@ -110,6 +122,7 @@ def test_fault_064_bombs(name: str, load: Load) -> None:
      "!!python/module:os", "!x 1", "!!binary aGk=", "!!timestamp 2026-11-21", "!!set {a, b}"],
 )  # fmt: skip
 def test_fault_065_tags_are_refused_and_nothing_runs(value: str, load: Load, tmp_path: Path) -> None:
+    """Tags that would construct or run something are refused (2); nothing runs."""
     found = refusal(load, f"training:\n  epochs: {value}\n")
     assert "recipe.yaml:2:11: unknown tag" in found
     with pytest.raises(RecipeErrors, match="command line: unknown tag"):

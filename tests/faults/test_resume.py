@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import SETTINGS, final_bytes, losses, train, write_text
+from runs import SETTINGS, Killed, final_bytes, losses, same, train, train_here, write_text
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +23,6 @@ def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = train(text, out)
     assert done.returncode == 0, done.stderr
     return out
-
-
-def same(one: Path, other: Path) -> None:
-    assert losses(one) == losses(other)
-    assert final_bytes(one) == final_bytes(other)
 
 
 def test_fault_001_kill_nine_at_several_steps_gives_the_same_bytes(text: Path, whole: Path, tmp_path: Path) -> None:
@@ -49,6 +45,7 @@ def test_fault_001_control_another_seed_is_noticed(text: Path, whole: Path, tmp_
 
 @pytest.mark.parametrize("event", ["evaluation", "sample", "checkpoint"])
 def test_fault_001_kill_nine_between_steps(text: Path, whole: Path, tmp_path: Path, event: str) -> None:
+    """Killed as an evaluation, a sample or a save is announced, a run ends with the same bytes."""
     out = tmp_path / "run"
     step = {"evaluation": 14, "sample": len(losses(whole)) // 3, "checkpoint": 10}[event]
     assert train(text, out, at_step=step, at_event=event).returncode == -9
@@ -58,6 +55,7 @@ def test_fault_001_kill_nine_between_steps(text: Path, whole: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("stage", ["begin", "model.safetensors", "state.json", "manifest", "renamed"])
 def test_fault_002_kill_at_each_stage_of_a_save(text: Path, whole: Path, tmp_path: Path, stage: str) -> None:
+    """A run killed at a stage of a save goes on to the same bytes and leaves nothing half written."""
     out = tmp_path / "run"
     assert train(text, out, environment={"TRIFECTA_FAILPOINT": stage}).returncode == -9
     assert train(text, out).returncode == 0
@@ -66,8 +64,7 @@ def test_fault_002_kill_at_each_stage_of_a_save(text: Path, whole: Path, tmp_pat
 
 
 def test_fault_003_two_resumes_from_one_checkpoint_are_identical(text: Path, tmp_path: Path) -> None:
-    import shutil
-
+    """A run and its copy, resumed from one checkpoint, end with the same bytes."""
     out = tmp_path / "run"
     assert train(text, out, at_step=17).returncode == -9
     shutil.copytree(out, tmp_path / "copy", symlinks=True)
@@ -77,6 +74,7 @@ def test_fault_003_two_resumes_from_one_checkpoint_are_identical(text: Path, tmp
 
 
 def test_fault_005_workers_change_nothing(text: Path, whole: Path, tmp_path: Path) -> None:
+    """Killed with two data workers and resumed with one, a run ends as without any."""
     out = tmp_path / "run"
     assert train(text, out, at_step=13, **{"data.num_workers": 2}).returncode == -9
     assert train(text, out, **{"data.num_workers": 1}).returncode == 0
@@ -88,6 +86,7 @@ def test_fault_005_workers_change_nothing(text: Path, whole: Path, tmp_path: Pat
 def test_fault_024_025_a_signal_saves_and_stops_and_the_run_goes_on(
     text: Path, whole: Path, tmp_path: Path, signal: int, status: str, step: int
 ) -> None:
+    """SIGTERM and Ctrl-C save and end the run; the same command goes on to the same bytes."""
     out = tmp_path / "run"
     stopped = train(text, out, at_step=step, signal=signal)
     assert stopped.returncode == 0, stopped.stderr
@@ -97,6 +96,7 @@ def test_fault_024_025_a_signal_saves_and_stops_and_the_run_goes_on(
 
 
 def test_fault_019_changed_data_is_refused(text: Path, tmp_path: Path) -> None:
+    """Text that changed since the save is refused on resume (3)."""
     own = tmp_path / "words.txt"
     own.write_bytes(text.read_bytes())
     assert train(own, tmp_path / "run", at_step=9).returncode == -9
@@ -107,6 +107,7 @@ def test_fault_019_changed_data_is_refused(text: Path, tmp_path: Path) -> None:
 
 
 def test_fault_020_changed_model_is_refused_by_name(text: Path, tmp_path: Path) -> None:
+    """Another width or depth on resume is refused (4), each key named with both values."""
     assert train(text, tmp_path / "run", at_step=9).returncode == -9
     refused = train(text, tmp_path / "run", **{"model.d_model": 32, "model.num_layers": 1})
     assert refused.returncode == 4
@@ -125,6 +126,7 @@ def test_learning_rate_and_epochs_may_change_and_are_recorded(text: Path, tmp_pa
 
 
 def test_fault_021_second_process_is_refused_and_a_dead_holder_is_not_in_the_way(text: Path, tmp_path: Path) -> None:
+    """A second process is refused (2) and told who trains; the lock of a dead one holds nobody up."""
     from trifecta.errors import RecipeError
     from trifecta.training import lock
 
@@ -140,6 +142,7 @@ def test_fault_021_second_process_is_refused_and_a_dead_holder_is_not_in_the_way
 
 
 def test_fault_022_resume_modes(text: Path, tmp_path: Path) -> None:
+    """must refuses to start anew, never refuses to go on (4), auto does what fits."""
     nothing = train(text, tmp_path / "new", resume="must")
     assert nothing.returncode == 4
     assert "nothing to resume" in nothing.stderr
@@ -159,6 +162,7 @@ def test_a_finished_run_stays_finished(text: Path, whole: Path) -> None:
 
 
 def test_fault_010_unwritable_output_ends_before_the_first_step(text: Path, tmp_path: Path) -> None:
+    """A folder that can't be made ends the run before its first step (6)."""
     (tmp_path / "file").write_text("in the way")
     refused = train(text, tmp_path / "file" / "run")
     assert refused.returncode == 6
@@ -166,6 +170,7 @@ def test_fault_010_unwritable_output_ends_before_the_first_step(text: Path, tmp_
 
 
 def test_numeric_037_same_seed_twice_same_bytes(text: Path, whole: Path, tmp_path: Path) -> None:
+    """The same seed in two processes: the same losses, weights and moments, bit for bit."""
     assert train(text, tmp_path / "run").returncode == 0
     same(tmp_path / "run", whole)
     assert SETTINGS["model.dropout"] > 0
@@ -234,3 +239,280 @@ def test_standard_input_is_resumed_without_it(text: Path, tmp_path: Path) -> Non
     steps = [step for step, _ in losses(tmp_path / "run")]
     assert steps == list(range(1, len(steps) + 1))
     assert len(steps) % 2 == 0
+
+
+# What follows plants bugs, in this process, in runs of a few steps.
+
+SHORT: dict[str, Any] = {
+    "training.epochs": 1, "training.save_every_n_steps": 3, "training.evaluate_every_n_steps": 8,
+    "model.num_layers": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def short_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text(tmp_path_factory.mktemp("short") / "words.txt", words=300)
+
+
+def whole_and_resumed(text: Path, place: Path, **settings: Any) -> tuple[Path, Path]:
+    """A run without and one with a kill after step 5, each from another state of torch's default generator."""
+    import torch
+
+    settings = SHORT | settings
+    torch.manual_seed(1)
+    train_here(text, place / "whole", **settings)
+    with pytest.raises(Killed):
+        train_here(text, place / "run", at_step=5, **settings)
+    torch.manual_seed(2)
+    train_here(text, place / "run", **settings)
+    return place / "whole", place / "run"
+
+
+def differ(one: Path, other: Path) -> bool:
+    """Whether `same` would notice."""
+    return losses(one) != losses(other) and final_bytes(one) != final_bytes(other)
+
+
+RANDOMNESS: dict[str, Any] = {
+    "model.dropout": 0.3, "model.attention_dropout": 0.2, "data.shuffle": True, "training.epochs": 2,
+}  # fmt: skip
+
+
+def test_fault_004_dropout_and_shuffling_are_resumed_exactly(text: Path, tmp_path: Path) -> None:
+    """With dropout everywhere and shuffling on, a run killed in its second epoch ends with the same bytes."""
+    assert train(text, tmp_path / "whole", **RANDOMNESS).returncode == 0
+    assert train(text, tmp_path / "run", at_step=43, **RANDOMNESS).returncode == -9
+    assert train(text, tmp_path / "run", **RANDOMNESS).returncode == 0
+    same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_fault_004_plain_runs_in_one_process_are_resumed_exactly(short_text: Path, tmp_path: Path) -> None:
+    """Without a planted bug, what the controls run is resumed exactly."""
+    same(*whole_and_resumed(short_text, tmp_path))
+
+
+def test_fault_004_control_dropout_from_the_shared_generator_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trifecta.training.step.seed_dropout", lambda *_: None)
+    assert differ(*whole_and_resumed(short_text, tmp_path))
+
+
+def test_fault_004_control_an_order_that_is_drawn_as_it_comes_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from trifecta.data import Sampler
+
+    def drawn(self: Sampler, _epoch: int, start: int, stop: int) -> Any:
+        if start == 0 or not hasattr(self, "drawn"):
+            self.drawn = iter(np.random.default_rng(0).permutation(self.size))  # type: ignore[attr-defined]
+        return np.array([next(self.drawn) for _ in range(start, min(stop, self.size))])  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(Sampler, "indices", drawn)
+    assert differ(*whole_and_resumed(short_text, tmp_path, **{"training.evaluate_every_n_steps": 100}))
+
+
+def test_fault_003_control_a_choice_by_the_clock_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr("trifecta.training.step.seed_dropout", lambda *_: torch.seed())
+    with pytest.raises(Killed):
+        train_here(short_text, tmp_path / "run", at_step=5, **SHORT)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy", symlinks=True)
+    for place in ("run", "copy"):
+        train_here(short_text, tmp_path / place, **SHORT)
+    assert differ(tmp_path / "run", tmp_path / "copy")
+
+
+def test_fault_003_a_copy_without_links_is_resumed_too(text: Path, whole: Path, tmp_path: Path) -> None:
+    """A run copied by a program that follows links goes on to the same bytes, and its `best` can be read."""
+    from trifecta.training import checkpoint
+
+    out = tmp_path / "run"
+    assert train(text, out, at_step=17).returncode == -9
+    shutil.copytree(out, tmp_path / "copy")
+    assert (tmp_path / "copy" / "checkpoints" / "best").is_dir()
+    assert not (tmp_path / "copy" / "checkpoints" / "best").is_symlink()
+    checkpoint.verify(tmp_path / "copy" / "checkpoints" / "best")
+    assert train(text, tmp_path / "copy").returncode == 0
+    same(tmp_path / "copy", whole)
+
+
+def test_fault_005_control_an_order_that_depends_on_workers_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils.data import get_worker_info
+
+    from trifecta.run import build
+
+    plain = build.Feed.batch
+    monkeypatch.setattr(
+        build.Feed, "batch", lambda self, indices: plain(self, indices[:: -1 if get_worker_info() else 1])
+    )
+    for workers in (0, 1):
+        train_here(short_text, tmp_path / str(workers), **SHORT | {"data.num_workers": workers})
+    assert differ(tmp_path / "0", tmp_path / "1")
+
+
+@pytest.mark.parametrize("link", ["best", "final"])
+def test_fault_002_a_kill_between_a_save_and_its_links_loses_neither(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    """Killed after a checkpoint is there and before `best` or `final` leads to it, the next start links it."""
+    from trifecta.training import checkpoint
+
+    def kill(_root: Path, name: str, _saved: checkpoint.Checkpoint) -> None:
+        if name == link:
+            raise Killed
+
+    settings = SHORT | {"training.evaluate_every_n_steps": 1000}  # the last step alone is validated, and the best
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "point", kill)
+        with pytest.raises(Killed):
+            train_here(short_text, out, **settings)
+    assert not (out / "checkpoints" / link).exists()
+    done = train_here(short_text, out, **settings)
+    newest = checkpoint.newest(out / "checkpoints", print)
+    assert newest is not None
+    assert newest.step == done.step
+    assert (out / "checkpoints" / link).resolve() == newest.folder.resolve()
+
+
+def test_fault_010_control_an_error_left_unexplained_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import nullcontext
+
+    from trifecta.training import files
+
+    monkeypatch.setattr(files, "disk_errors", lambda *_: nullcontext())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError) as caught:
+        train_here(short_text, tmp_path / "file" / "run", **SHORT)
+    assert not hasattr(caught.value, "exit_code")
+
+
+def test_fault_019_control_a_fingerprint_of_names_alone_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trifecta.data import Sources
+
+    own = tmp_path / "words.txt"
+    own.write_bytes(short_text.read_bytes())
+    monkeypatch.setattr(Sources, "fingerprint", lambda self, _progress=None: str(self.paths))
+    with pytest.raises(Killed):
+        train_here(own, tmp_path / "run", at_step=5, **SHORT)
+    own.write_bytes(short_text.read_bytes().replace(b"a", b"b", 5))
+    assert train_here(own, tmp_path / "run", **SHORT).status == "finished", "no error, and the old text trained on"
+
+
+def test_fault_020_a_changed_tokenizer_is_refused_by_name(short_text: Path, tmp_path: Path) -> None:
+    """Another tokenizer on resume is refused with exit code 4, named with both values."""
+    from trifecta.errors import CheckpointError
+
+    with pytest.raises(Killed):
+        train_here(short_text, tmp_path / "run", at_step=5, **SHORT)
+    with pytest.raises(CheckpointError, match=r'tokenizer\.type: "char" -> "byte"') as caught:
+        train_here(short_text, tmp_path / "run", **SHORT | {"tokenizer": "byte"})
+    assert caught.value.exit_code == 4
+
+
+def test_fault_020_control_an_unchecked_recipe_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trifecta.errors import TrifectaError
+    from trifecta.run import folder
+
+    monkeypatch.setattr(folder, "check_resumable", lambda *_: [])
+    with pytest.raises(Killed):
+        train_here(short_text, tmp_path / "run", at_step=5, **SHORT)
+    with pytest.raises(TrifectaError) as caught:
+        train_here(short_text, tmp_path / "run", **SHORT | {"tokenizer": "byte"})
+    assert "tokenizer.type" not in str(caught.value), "an error comes, but doesn't name the key"
+
+
+def test_fault_021_control_a_lock_that_holds_nothing_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import nullcontext
+
+    from trifecta.training import lock
+
+    monkeypatch.setattr(lock, "hold", lambda _: nullcontext())
+    with lock.hold(tmp_path / "run"):
+        assert train_here(short_text, tmp_path / "run", **SHORT).status == "finished"
+
+
+def test_fault_022_control_a_run_that_is_overlooked_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trifecta.errors import CheckpointError
+    from trifecta.training import checkpoint
+
+    with pytest.raises(Killed):
+        train_here(short_text, tmp_path / "run", at_step=5, **SHORT)
+    with pytest.raises(CheckpointError, match="a run is here already"):
+        train_here(short_text, tmp_path / "run", resume="never", **SHORT)
+    monkeypatch.setattr(checkpoint, "newest", lambda *_: None)
+    assert train_here(short_text, tmp_path / "run", resume="never", **SHORT).status == "finished"
+
+
+def test_fault_024_025_control_a_signal_that_nobody_hears_is_noticed(text: Path, tmp_path: Path) -> None:
+    deaf = "import contextlib, trifecta.run.trainer as t; t.stop_on_signals = lambda: contextlib.nullcontext(bool)"
+    stopped = train(text, tmp_path / "run", at_step=3, signal=15, plant=deaf)
+    assert stopped.returncode == -15
+    assert not list((tmp_path / "run").glob("checkpoints/step-*"))
+
+
+def test_fault_025_a_second_interrupt_stops_at_once_and_the_last_save_loads(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second Ctrl-C ends the run where it stands, here in the save that the first asked for."""
+    import os
+    import signal
+
+    import trifecta
+    from trifecta.training import checkpoint, files
+
+    out, plain, struck = tmp_path / "run", files.write_file, [0]
+
+    def strike(path: Path, write: Any) -> Any:
+        if path.parent.name.startswith(".partial-step-00000005"):
+            struck[0] += 1
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(path, write)
+
+    def first(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(files, "write_file", strike)
+    with pytest.raises(KeyboardInterrupt):
+        trifecta.train(short_text, config="small", out=out, settings=SETTINGS | SHORT, hooks=[first])
+    assert struck == [1]
+    monkeypatch.setattr(files, "write_file", plain)
+    saved = checkpoint.newest(out / "checkpoints", print)
+    assert saved is not None
+    assert saved.step == 3
+    train_here(short_text, out, **SHORT)
+    train_here(short_text, tmp_path / "whole", **SHORT)
+    same(out, tmp_path / "whole")
+
+
+def test_changed_settings_are_taken_and_recorded(short_text: Path, tmp_path: Path) -> None:
+    """Learning rate, batch size, epochs and evaluation may change on resume; the journal says what changed."""
+    with pytest.raises(Killed):
+        train_here(short_text, tmp_path / "run", at_step=5, **SHORT)
+    changed = {"training.learning_rate": 5e-4, "training.epochs": 2, "training.batch_size": 2,
+               "training.evaluate_every_n_steps": 5}  # fmt: skip
+    assert train_here(short_text, tmp_path / "run", **SHORT | changed).status == "finished"
+    events = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    notes = [event["message"] for event in events if event["event"] == "note"]
+    for key, value in changed.items():
+        assert any(note.startswith(f"changed on resume: {key}: ") and note.endswith(f" -> {value}") for note in notes)
+    assert {event["step"] % 5 for event in events if event["event"] == "evaluation"} - {0} <= {events[-1]["step"] % 5}

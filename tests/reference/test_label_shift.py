@@ -43,6 +43,7 @@ def trained(shift: int) -> tuple[Gpt, float]:
 
 
 def test_numeric_022_greedy_generation_reproduces_the_cycle() -> None:
+    """Trained on a cycle, greedy generation writes the cycle exactly."""
     model, loss = trained(1)
     assert loss < 0.1
     assert list(generate(model, [3, 1], max_tokens=14, temperature=0.0)) == [4, 0, 5, 2, 6, 3, 1] * 2

@@ -25,6 +25,7 @@ torch.set_num_threads(1)
 import trifecta
 from trifecta.errors import TrifectaError
 given = json.loads(sys.argv[1])
+exec(given["plant"])
 
 def hook(event):
     if event["event"] == given["at_event"] and event["step"] == given["at_step"]:
@@ -39,6 +40,30 @@ except TrifectaError as error:
 print(json.dumps({"status": result.status, "step": result.step}))
 """
 
+ANNOUNCE = """
+import trifecta.run.trainer, trifecta.training.checkpoint, trifecta.training.loop
+
+def announced(module, name, phase):
+    plain = getattr(module, name)
+
+    def wrapped(*arguments, **options):
+        print("begin", phase, options.get("number", ""), flush=True)
+        done = plain(*arguments, **options)
+        print("end", phase, options.get("number", ""), flush=True)
+        return done
+
+    setattr(module, name, wrapped)
+
+announced(trifecta.training.loop, "update", "step")
+announced(trifecta.run.trainer, "evaluate", "evaluation")
+announced(trifecta.training.checkpoint, "save", "save")
+"""
+"""Lets a process say what it is about to do and what it has done, so that a parent can strike in the middle."""
+
+
+class Killed(BaseException):
+    """As near to a kill as an exception can come: nothing in a run catches it."""
+
 
 def write_text(path: Path, words: int = 900, seed: int = 0) -> Path:
     """A text of made-up words."""
@@ -48,21 +73,44 @@ def write_text(path: Path, words: int = 900, seed: int = 0) -> Path:
     return path
 
 
-def train(
+def command(
     text: Path, out: Path, *, at_step: int = -1, at_event: str = "step", signal: int = 9, resume: str = "auto",
-    environment: dict[str, str] | None = None, **settings: Any,
-) -> subprocess.CompletedProcess[str]:  # fmt: skip
-    """Trains in a fresh process, which sends itself a signal at an event of a step."""
+    plant: str = "", **settings: Any,
+) -> list[str]:  # fmt: skip
+    """What trains in a fresh process, which sends itself a signal at an event of a step. plant: code to run first."""
     given = {
         "text": str(text), "out": str(out), "config": "small", "settings": SETTINGS | settings, "resume": resume,
-        "at_step": at_step, "at_event": at_event, "signal": signal,
+        "at_step": at_step, "at_event": at_event, "signal": signal, "plant": plant,
     }  # fmt: skip
-    variables = (
-        os.environ | {"OMP_NUM_THREADS": "1", "TRIFECTA_CACHE": str(text.parent / "cache")} | (environment or {})
-    )
+    return [sys.executable, "-c", _PROGRAM, json.dumps(given)]
+
+
+def variables(text: Path) -> dict[str, str]:
+    """The environment of such a process."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "TRIFECTA_CACHE": str(text.parent / "cache")}
+
+
+def train(
+    text: Path, out: Path, *, environment: dict[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Trains in a fresh process; options as for `command`."""
     return subprocess.run(
-        [sys.executable, "-c", _PROGRAM, json.dumps(given)], capture_output=True, text=True, env=variables, timeout=240,
-        check=False,
+        command(text, out, **options), capture_output=True, text=True, env=variables(text) | (environment or {}),
+        timeout=240, check=False,
+    )  # fmt: skip
+
+
+def train_here(text: Path, out: Path, *, at_step: int = -1, resume: str = "auto", **settings: Any) -> Any:
+    """Trains in this process, where a test has planted a bug; raises Killed after a step."""
+    import trifecta
+
+    def hook(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == at_step:
+            raise Killed
+
+    return trifecta.train(
+        text, config="small", out=out, settings=SETTINGS | settings, resume=resume,  # type: ignore[arg-type]
+        hooks=[hook],
     )  # fmt: skip
 
 
@@ -78,3 +126,9 @@ def losses(out: Path) -> list[tuple[int, str]]:
     """Each journaled step with its loss as a hex float."""
     events = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
     return [(e["step"], float(e["loss"]).hex()) for e in events if e["event"] == "step"]
+
+
+def same(one: Path, other: Path) -> None:
+    """Losses as hex floats, weights and moments as bytes."""
+    assert losses(one) == losses(other)
+    assert final_bytes(one) == final_bytes(other)

@@ -22,6 +22,7 @@ _BINARY = {
     b"PK\x03\x04": "a zip archive (or .docx, .xlsx, .epub)", b"PK\x05\x06": "an empty zip archive",
     b"%PDF-": "a PDF", b"\xfd7zXZ\x00": "xz data", b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"BZh91AY&SY": "bzip2 data",
     b"SQLite format 3\x00": "an SQLite database", b"PAR1": "Parquet (name it .parquet)",
+    b"\x93NUMPY": "a NumPy array (.npy)",
     b"\x89HDF": "HDF5", b"OggS": "Ogg audio", b"\xca\xfe\xba\xbe": "a program", b"\x00asm": "WebAssembly",
 }  # fmt: skip
 _SIGNAL_BYTES = bytes(value for value in range(1, 0x20) if value not in b"\t\n\v\f\r\x1b")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from trifecta.data.store import Int64, TokenStore
 
 
@@ -24,4 +22,4 @@ class Windows:
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
         start = index * self.sequence_length
-        return self.store.tokens[start : start + self.sequence_length + 1].astype(np.int64)
+        return self.store.read(start, start + self.sequence_length + 1)

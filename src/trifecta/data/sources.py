@@ -11,7 +11,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -19,6 +19,7 @@ from trifecta.data.builtin import builtin_documents
 from trifecta.data.cache import default_cache_dir, explain_disk_errors, write_beside
 from trifecta.data.decoding import TextDecoder
 from trifecta.data.files import InputFile, explain_read_errors, find_files, open_regular, read_chunks
+from trifecta.data.hashes import KnownHashes
 from trifecta.data.pieces import Cleaning, Piece, documents_to_pieces
 from trifecta.data.records import Document, read_csv, read_jsonl, read_parquet
 from trifecta.errors import DataError, RecipeError
@@ -144,15 +145,15 @@ class Sources:
         return scan
 
     def fingerprint(self, progress: Progress | None = None) -> str:
-        """SHA-256 of every file's bytes, in order, and of how they are read. Names and places don't matter."""
+        """SHA-256 of every file's bytes, in order, and of how they are read. Names and places don't matter.
+
+        A file that hasn't changed since it was last hashed isn't opened; KnownHashes says what that can miss.
+        """
         if self._fingerprint is None:
             options = [FORMAT_VERSION, self._text_field, self._invalid_utf8, asdict(self._cleaning), self._allow_nul]
             digest = hashlib.sha256(json.dumps(options).encode())
-            for kind, content in self._contents(progress):
-                inner = hashlib.sha256()
-                for chunk in content:
-                    inner.update(chunk)
-                digest.update(f"{kind} {inner.hexdigest()}\n".encode())
+            for kind, content in self._content_hashes(progress):
+                digest.update(f"{kind} {content}\n".encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -180,19 +181,22 @@ class Sources:
                 copy.unlink(missing_ok=True)
         return InputFile(file, "standard input", "text")
 
-    def _contents(self, progress: Progress | None) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """Kind and raw bytes of each input, as they are hashed."""
+    def _content_hashes(self, progress: Progress | None) -> Iterator[tuple[str, str]]:
+        """Kind of each input, and SHA-256 of its raw bytes."""
         if self._builtin:
             for _, chunks in self._builtin[1]():
-                yield "text", (chunk.encode() for chunk in chunks)
+                yield "text", _sha256(chunk.encode() for chunk in chunks)
             return
         if progress and "-" in self.paths and sys.stdin is not None and sys.stdin.isatty():
             progress("waiting for text on standard input (end with Ctrl-D)", None)
         sizes = [_size(file.path) for file in self._files]
         before, total = 0, max(1, sum(sizes))
+        known = KnownHashes(self.cache_dir, [file.path for file in self._files])
         for file, size in zip(self._files, sizes, strict=True):
-            yield file.kind, _hashable(file, progress, before / total, 1 / total)
+            content = _hashable(file, progress, before / total, 1 / total)
+            yield file.kind, known.sha256_of(file.path, partial(_sha256, content))
             before += size
+        known.save()
 
     def _documents(self, notes: list[_Note]) -> Iterator[Document]:
         """Every document, empty ones too; what is noticed is added to notes once a file is read."""
@@ -239,6 +243,13 @@ class Sources:
                 )  # fmt: skip
             decoder.replacements += halves
             yield where, [text]
+
+
+def _sha256(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _hashable(file: InputFile, progress: Progress | None, before: float, share: float) -> Iterator[bytes]:

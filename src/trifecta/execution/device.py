@@ -44,6 +44,8 @@ def set_deterministic(deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
+    if deterministic == torch.are_deterministic_algorithms_enabled():
+        return  # telling torch again would import its compiler, two seconds
     torch.use_deterministic_algorithms(deterministic)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def orthogonalise(updates_NRC: torch.Tensor, steps: int) -> torch.Tensor:
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Muon for 2-D parameters; matrices of one shape are orthogonalised as one stack.
 
     buffer <- momentum * buffer + (1 - momentum) * gradient; the (Nesterov) buffer, orthogonalised and scaled by
@@ -45,29 +45,25 @@ class Muon(torch.optim.Optimizer):
     is the update; weight decay is decoupled.
 
     Args:
-        params: as for any torch optimizer; all of them matrices.
+        groups: dicts with params, all of them matrices, and weight_decay; lr is given to each.
     """
 
     def __init__(
         self,
-        params: Any,
+        groups: Sequence[dict[str, Any]],
         *,
         lr: float,
         momentum: float,
         nesterov: bool,
         newton_schulz_steps: int,
-        weight_decay: float,
     ):
-        defaults = {
-            "lr": lr, "momentum": momentum, "nesterov": nesterov,
-            "newton_schulz_steps": newton_schulz_steps, "weight_decay": weight_decay,
-        }  # fmt: skip
-        super().__init__(params, defaults)
+        self.param_groups: list[dict[str, Any]] = [{"lr": lr} | group for group in groups]
+        self.state: defaultdict[torch.Tensor, Any] = defaultdict(dict)
+        self._momentum, self._nesterov, self._iterations = momentum, nesterov, newton_schulz_steps
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """One update of every parameter that has a gradient."""
-        assert closure is None, "closures are not used here"
         for group in self.param_groups:
             self._step_group(group)
 
@@ -80,8 +76,8 @@ class Muon(torch.optim.Optimizer):
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         gradients = [p.grad for p in parameters]
         buffers = [self.state[p]["momentum_buffer"] for p in parameters]
-        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
-        updates = torch._foreach_lerp(gradients, buffers, group["momentum"]) if group["nesterov"] else buffers
+        torch._foreach_lerp_(buffers, gradients, 1 - self._momentum)
+        updates = torch._foreach_lerp(gradients, buffers, self._momentum) if self._nesterov else buffers
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         by_shape: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
@@ -89,6 +85,6 @@ class Muon(torch.optim.Optimizer):
             by_shape[tuple(p.shape)].append((p, update))
         for shape, pairs in by_shape.items():
             stacked = torch.stack([update for _, update in pairs])
-            directions = orthogonalise(stacked, group["newton_schulz_steps"])
+            directions = orthogonalise(stacked, self._iterations)
             scale = -group["lr"] * 0.2 * max(shape) ** 0.5
             torch._foreach_add_([p for p, _ in pairs], list(directions.unbind()), alpha=scale)

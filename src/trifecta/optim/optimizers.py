@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from trifecta.optim.adamw import AdamW, Optimizer
 from trifecta.optim.muon import Muon
 
 Role = str
@@ -36,9 +37,9 @@ class Trainable:
 
 
 class Optimizers:
-    """Several torch optimizers as one: each parameter belongs to exactly one of them."""
+    """Several optimizers as one: each parameter belongs to exactly one of them."""
 
-    def __init__(self, parts: Sequence[torch.optim.Optimizer], trainable: Trainable):
+    def __init__(self, parts: Sequence[Optimizer], trainable: Trainable):
         self.parts = list(parts)
         self._names: dict[torch.Tensor, str] = {p: name for name, p in trainable.parameters.items()}
         self._parameters = list(trainable.parameters.values())
@@ -109,7 +110,7 @@ def adamw(
 ) -> Optimizers:
     """p <- p - lr * (m / (sqrt(v) + epsilon) + weight_decay * p), moments corrected (Loshchilov and Hutter, 2017)."""
     groups = trainable.groups(trainable.parameters, weight_decay)
-    part = torch.optim.AdamW(groups, lr=learning_rate, betas=(beta_1, beta_2), eps=epsilon, fused=True)
+    part = AdamW(groups, lr=learning_rate, betas=(beta_1, beta_2), eps=epsilon)
     return Optimizers([part], trainable)
 
 
@@ -143,7 +144,7 @@ def muon(
     """Muon for hidden matrices, AdamW for embeddings, head, norms and biases."""
     hidden = [name for name, role in trainable.roles.items() if role == "matrix"]
     rest = [name for name, role in trainable.roles.items() if role != "matrix"]
-    parts: list[torch.optim.Optimizer] = []
+    parts: list[Optimizer] = []
     if hidden:
         parts.append(
             Muon(
@@ -152,9 +153,8 @@ def muon(
                 momentum=momentum,
                 nesterov=nesterov,
                 newton_schulz_steps=newton_schulz_steps,
-                weight_decay=weight_decay,
             )
         )
     groups = trainable.groups(rest, weight_decay, adamw_learning_rate_ratio)
-    parts.append(torch.optim.AdamW(groups, lr=learning_rate, betas=(beta_1, beta_2), eps=epsilon, fused=True))
+    parts.append(AdamW(groups, lr=learning_rate, betas=(beta_1, beta_2), eps=epsilon))
     return Optimizers(parts, trainable)

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +14,10 @@ from typing import Any, Literal
 import torch
 
 from trifecta.data.prepare import Prepared
-from trifecta.errors import CheckpointError, DataError, RecipeError
+from trifecta.errors import CheckpointError, DataError, RecipeError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
 from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads
+from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
 from trifecta.inference.generate import generate
 from trifecta.recipe.schema import Recipe
@@ -92,6 +93,7 @@ def iterate(
         data = build.data_of(resolution.recipe, resolution.text, report)
         stack.callback(set_deterministic, torch.are_deterministic_algorithms_enabled())
         run = _Training(place, resolution, data, resume, hooks)
+        stack.enter_context(keep_freed_memory(run.device))
         stop = stack.enter_context(stop_on_signals())
         yield from run.reports(stop)
         progress = run.state.progress
@@ -199,6 +201,15 @@ class _Training:
                                   "results may differ in the last bits")  # fmt: skip
         progress.versions = _versions()
         progress.saved_step = progress.step
+        self._point_to(self.saved)
+
+    def _point_to(self, saved: checkpoint.Checkpoint) -> None:
+        """Lets `best` and `final` lead here if the progress says so: a kill can come between a save and its links."""
+        progress = self.state.progress
+        if progress.best_step == progress.step and self.recipe.training.save_best:
+            checkpoint.point(self.root, "best", saved)
+        if progress.status in ("finished", "stopped_early"):
+            checkpoint.point(self.root, "final", saved)
 
     def _check_end(self) -> None:
         """A run can't be made shorter than it is."""
@@ -228,17 +239,27 @@ class _Training:
             self.emit(end_event(self.state))
             return
         self.texts = folder.write_identity(self.place, self.recipe, self.data.tokenizer.to_json())
-        with Journal(self.place / folder.JOURNAL) as self.journal:
-            self.journal.truncate_to(self.state.progress.journal_offset)
-            self.emit = Events(self.journal, self.hooks)
+        with ExitStack() as stack:
+            with self._explain_disk_errors():
+                self.journal = stack.enter_context(Journal(self.place / folder.JOURNAL))
+                self.journal.truncate_to(self.state.progress.journal_offset)
+            self.emit = Events(self._write, self.hooks)
             self.emit(self._start_event())
             for note in self.notes:
                 self.emit({"event": "note", "message": note})
             try:
                 yield from self._loop(stop)
             except Exception:
-                self.emit({**end_event(self.state), "status": "failed"})
+                with suppress(ResourceError):  # a full disk, say, which is why the run ends
+                    self.emit({**end_event(self.state), "status": "failed"})
                 raise
+
+    def _write(self, event: dict[str, Any]) -> None:
+        with self._explain_disk_errors():
+            self.journal(event)
+
+    def _explain_disk_errors(self) -> AbstractContextManager[None]:
+        return files.disk_errors(self.place, 0, "the journal")
 
     def _loop(self, stop: StopRequest) -> Iterator[StepReport]:
         recipe, training = self.recipe, self.recipe.training
@@ -326,17 +347,15 @@ class _Training:
         )  # fmt: skip
         return sample.prompt, str(tokenizer.decode([*prompt, *new]))
 
-    def _save(self, reason: str, best: bool) -> None:
+    def _save(self, reason: str, _best: bool) -> None:
         progress = self.state.progress
         place = self.root / f"step-{progress.step:08d}"
         self.emit({"event": "checkpoint", "step": progress.step, "path": str(place), "reason": reason})
         self.journal.sync()
         progress.journal_offset = self.journal.offset
         saved = checkpoint.save(self.root, self.state, self.texts, reason=reason)
-        if best:
-            checkpoint.point(self.root, "best", saved)
-        if reason in ("finished", "stopped_early"):
-            checkpoint.point(self.root, "final", saved)
+        checkpoint.failpoint("unlinked")
+        self._point_to(saved)
         checkpoint.prune(self.root, self.recipe.training.keep_last_n, {saved.folder})
 
 

@@ -105,6 +105,7 @@ def _move_into_place(partial: Path, place: Path) -> None:
     if place.exists():
         replaced = place.with_name(f"{PARTIAL}replaced-{place.name}-{os.getpid()}")
         place.rename(replaced)
+        failpoint("replaced")
         partial.rename(place)
         shutil.rmtree(replaced)
     else:
@@ -146,7 +147,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, dict[str, Any]], int]:
             f"checkpoint format {version}, this trifecta reads {FORMAT}", where=str(folder), fix="update trifecta"
         )
     missing = NEEDED - listed.keys()
-    if not known or missing or folder.name != folder_name(step):
+    if not known or missing or folder.name not in (folder_name(step), "best", "final"):
         lacks = f" and lists no {', '.join(sorted(missing))}" if missing else ""
         raise CheckpointError(f"manifest.json isn't this checkpoint's{lacks}", where=str(folder))
     return listed, step
@@ -270,12 +271,21 @@ def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
 
 
 def point(root: Path, name: str, checkpoint: Checkpoint) -> None:
-    """Lets `best` or `final` lead to a checkpoint, in one rename."""
-    beside = root / f"{PARTIAL}{name}-{os.getpid()}.link"
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(checkpoint.folder.name)
-    beside.replace(root / name)
-    files.sync_folder(root)
+    """Lets `best` or `final` lead to a checkpoint, in one rename.
+
+    A folder of that name gives way: some programs copy what a link leads to instead of the link.
+    """
+    link = root / name
+    if link.is_symlink() and link.readlink().name == checkpoint.folder.name:
+        return
+    with files.disk_errors(root, 0, f"the link {name!r}"):
+        beside = root / f"{PARTIAL}{name}-{os.getpid()}.link"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(checkpoint.folder.name)
+        if link.is_dir() and not link.is_symlink():
+            _remove(link)
+        beside.replace(link)
+        files.sync_folder(root)
 
 
 def _is_whole(folder: Path) -> bool:
@@ -289,8 +299,7 @@ def _is_whole(folder: Path) -> bool:
 def prune(root: Path, keep_last_n: int | None, keep: set[Path]) -> None:
     """Removes all but the newest n checkpoints, those that `best` and `final` lead to, and those in `keep`.
 
-    One that stays is verified first, unless this process wrote it: the only good one is never removed. A folder is
-    renamed before it is emptied, so that a kill leaves no half checkpoint under a checkpoint's name.
+    One that stays is verified first, unless this process wrote it: the only good one is never removed.
     """
     if keep_last_n is None:
         return
@@ -302,6 +311,12 @@ def prune(root: Path, keep_last_n: int | None, keep: set[Path]) -> None:
     if not keep and not any(_is_whole(path) for path in found[:keep_last_n]):
         return
     for folder in doomed:
-        hidden = root / f"{PARTIAL}removed-{folder.name}-{os.getpid()}"
-        folder.rename(hidden)
-        shutil.rmtree(hidden)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Renames, then empties, so that a kill leaves no half checkpoint under a checkpoint's name."""
+    hidden = folder.with_name(f"{PARTIAL}removed-{folder.name}-{os.getpid()}")
+    folder.rename(hidden)
+    failpoint("removed")
+    shutil.rmtree(hidden)

@@ -63,6 +63,8 @@ def test_train_hands_over_what_was_asked(stand_in, capsys: pytest.CaptureFixture
     ("status", "code"), [("finished", 0), ("stopped_early", 0), ("interrupted", 130), ("terminated", 143)]
 )
 def test_fault_024_025_how_a_run_ended_is_the_exit_code(stand_in, capsys, status: str, code: int):
+    """The command ends with 143 after SIGTERM and with 130 after Ctrl-C."""
+
     stand_in(train=lambda *_, **__: result(status))
     assert main(["train", "--quiet"]) == code
     captured = capsys.readouterr()

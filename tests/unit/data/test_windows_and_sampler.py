@@ -12,7 +12,9 @@ from trifecta.errors import DataError
 
 
 def windows(tokens: int, sequence_length: int) -> Windows:
-    return Windows(SimpleNamespace(tokens=np.arange(tokens, dtype=np.uint16)), sequence_length)
+    held = np.arange(tokens, dtype=np.uint16)
+    store = SimpleNamespace(tokens=held, read=lambda start, stop: held[start:stop].astype(np.int64))
+    return Windows(store, sequence_length)
 
 
 def target_counts(made: Windows, tokens: int) -> np.ndarray:

@@ -51,6 +51,7 @@ def position_losses(module: LossModule) -> list[float]:
 @pytest.mark.fast
 @pytest.mark.parametrize("sizes", [(5,), (2, 3), (1, 1, 1, 1, 1), (4, 1)])
 def test_numeric_034_035_loss_and_perplexity_are_of_totals(sizes: tuple[int, ...]) -> None:
+    """Loss is all nats over all tokens, perplexity its exponential, over ragged batches too."""
     module = make_module()
     result = run(module, batches(*sizes))
     exact = position_losses(module)

@@ -128,6 +128,7 @@ def directional_error(model: Gpt) -> float:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_numeric_002_directional_finite_difference(shape: dict[str, Any]) -> None:
+    """The gradient along a random direction agrees with finite differences to 1e-6 in fp64."""
     assert directional_error(small(**shape, init_std=0.1)) <= 1e-6
 
 
@@ -141,6 +142,7 @@ def test_numeric_002_control_gradient_cut(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("init", ["normal", "xavier", "depth_scaled", "zero_residual"])
 @pytest.mark.parametrize("tie", [True, False])
 def test_numeric_003_loss_begins_at_log_vocabulary(init: str, tie: bool) -> None:
+    """The first loss is within 0.05 of ln V, whatever the initialiser."""
     model = small(init=init, tie_embeddings=tie)
     assert abs(float(next_token_loss(model, tokens(64, 32)).detach()) - math.log(V)) <= 0.05
 
@@ -179,6 +181,7 @@ def future_gradient(model: Gpt) -> float:
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("kind", ["fused", "explicit"])
 def test_numeric_004_005_nothing_leaks_from_the_future(position: str, kind: str) -> None:
+    """Changing later tokens changes earlier logits by exactly 0, and future inputs have a gradient of exactly 0."""
     model = small(position=position, attention=kind, num_kv_heads=2, init_std=0.1)
     assert leak(model) == 0
     assert future_gradient(model) == 0
@@ -195,6 +198,7 @@ def test_numeric_004_005_control_mask_one_too_late(monkeypatch: pytest.MonkeyPat
 @pytest.mark.fast
 @pytest.mark.parametrize("position", POSITIONS)
 def test_numeric_008_row_alone_equals_row_in_batch(position: str) -> None:
+    """Logits of a row alone and in a batch differ by at most 1e-5."""
     model = small(position=position)
     together = model(tokens())
     alone = torch.cat([model(row[None]) for row in tokens()])
@@ -225,6 +229,7 @@ def final_loss(model: Gpt, steps: int = 200) -> float:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_numeric_033_overfits_one_batch(shape: dict[str, Any]) -> None:
+    """One batch is learned to a loss under 0.05 in 200 steps."""
     assert final_loss(small(**shape)) < 0.05
 
 

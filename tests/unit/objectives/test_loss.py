@@ -47,6 +47,7 @@ def test_group_017_minus_log_p(p: float, wanted: float) -> None:
 
 @pytest.mark.fast
 def test_numeric_024_stable_at_huge_logits() -> None:
+    """At logits of 10,000 the loss equals the fp64 log-sum-exp to 1e-6."""
     rng = np.random.default_rng(0)
     logits = rng.uniform(-1e4, 1e4, (50, 30))
     targets = rng.integers(0, 30, 50)
@@ -59,6 +60,7 @@ def test_numeric_024_stable_at_huge_logits() -> None:
 
 @pytest.mark.fast
 def test_numeric_025_ignored_positions_have_no_influence() -> None:
+    """Loss and gradient don't depend on ignored logits, exactly."""
     torch.manual_seed(0)
     targets = torch.tensor([[1, IGNORE, 3, IGNORE]])
     logits = torch.randn(1, 4, 5, requires_grad=True)
@@ -72,12 +74,21 @@ def test_numeric_025_ignored_positions_have_no_influence() -> None:
     assert torch.equal(loss, other)
     assert torch.equal(gradient, other_gradient)
     assert (gradient[0, [1, 3]] == 0).all()
-    control = torch.nn.functional.cross_entropy(changed.flatten(0, 1), targets.flatten().clamp(min=0), reduction="sum")
-    assert not torch.equal(control, loss), "control: counting them shows"
+
+
+@pytest.mark.fast
+def test_numeric_025_control_ignored_positions_that_count_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counting(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten().clamp(min=0), reduction="sum")
+
+    monkeypatch.setitem(globals(), "of_logits", counting)
+    with pytest.raises(AssertionError):
+        test_numeric_025_ignored_positions_have_no_influence()
 
 
 @pytest.mark.fast
 def test_numeric_026_nothing_to_learn_is_zero_with_finite_gradient() -> None:
+    """Where all is ignored, loss and gradient are 0."""
     hidden = torch.randn(2, 3, 5, requires_grad=True)
     loss = of_logits(hidden, torch.full((2, 3), IGNORE))
     loss.backward()  # type: ignore[no-untyped-call]
@@ -87,6 +98,7 @@ def test_numeric_026_nothing_to_learn_is_zero_with_finite_gradient() -> None:
 
 
 def test_numeric_001_chunked_loss_gradcheck() -> None:
+    """The chunked loss passes torch's gradcheck in fp64."""
     torch.manual_seed(0)
     hidden = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
     head = nn.Linear(3, 4, dtype=torch.float64)
@@ -178,3 +190,19 @@ def test_numeric_024_control_without_the_shift_it_breaks() -> None:
     ours = of_logits(torch.tensor(logits, dtype=torch.float32), torch.tensor(targets))
     assert torch.isfinite(ours)
     assert not np.isfinite(naive)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("chunk", [1 << 20, 11 * 5, 1])
+def test_loss_without_gradients_in_chunks(chunk: int) -> None:
+    """Validation of a large vocabulary: the head's parameters want gradients, but nothing records them."""
+    head = nn.Linear(8, 11)
+    hidden, targets = torch.randn(2, 18, 8), torch.randint(11, (2, 18))
+    whole = nn.functional.cross_entropy(head(hidden).flatten(0, 1), targets.flatten(), reduction="sum")
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            loss = cross_entropy_sum(
+                hidden, targets, head, list(head.parameters()), vocab_size=11, supervised=36, chunk_elements=chunk
+            )
+        torch.testing.assert_close(loss, whole.detach())
+        assert not loss.requires_grad

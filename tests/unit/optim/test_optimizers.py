@@ -36,6 +36,7 @@ def set_gradients(trainable: Trainable, step: int) -> None:
 
 @pytest.mark.fast
 def test_numeric_018_adamw_by_hand() -> None:
+    """One AdamW step worked by hand, to 1e-12."""
     trainable = one_parameter(0.5)
     optimizers = OPTIMIZERS["adamw"](trainable, 3e-4, **ADAM, weight_decay=0.01)
     trainable.parameters["w"].grad = torch.full((1, 1), 0.2, dtype=torch.float64)
@@ -60,6 +61,7 @@ def test_numeric_018_control_decay_after_the_step_differs() -> None:
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_numeric_018_ten_steps_equal_torch(name: str) -> None:
+    """Ten AdamW steps equal torch's, to 1e-6."""
     ours, theirs = small(), small()
     options: dict[str, dict[str, float | bool]] = {
         "adamw": ADAM | {"weight_decay": 0.1},
@@ -87,7 +89,9 @@ def test_numeric_018_ten_steps_equal_torch(name: str) -> None:
 def test_muon_equals_torch_muon_on_single_matrices() -> None:
     ours, theirs = small(), small()
     matrices = [ours.parameters[n] for n in "abc"]
-    mine = Muon([{"params": matrices}], lr=1e-2, momentum=0.95, nesterov=True, newton_schulz_steps=5, weight_decay=0.1)
+    mine = Muon(
+        [{"params": matrices, "weight_decay": 0.1}], lr=1e-2, momentum=0.95, nesterov=True, newton_schulz_steps=5
+    )
     reference = torch.optim.Muon(
         [theirs.parameters[n] for n in "abc"], lr=1e-2, momentum=0.95, nesterov=True, ns_steps=5, weight_decay=0.1,
         adjust_lr_fn="match_rms_adamw",
@@ -97,7 +101,7 @@ def test_muon_equals_torch_muon_on_single_matrices() -> None:
         set_gradients(theirs, step)
         mine.step()
         reference.step()
-    for name in "abc":  # torch iterates in bf16, we in fp32: equal to bf16's precision
+    for name in "abc":  # torch iterates in bf16: equal to its precision
         torch.testing.assert_close(ours.parameters[name], theirs.parameters[name], rtol=0.02, atol=2e-3)
 
 
@@ -139,6 +143,7 @@ def test_numeric_019_control_a_forgotten_or_doubled_parameter_is_noticed() -> No
 
 @pytest.mark.fast
 def test_numeric_021_clipping() -> None:
+    """The norm is right to 1e-6; gradients below the threshold stay untouched."""
     trainable = small()
     set_gradients(trainable, 0)
     parameters = list(trainable.parameters.values())

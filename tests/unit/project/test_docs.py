@@ -6,21 +6,62 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+from catalogue import CHECKS, FAULTS
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.fast
-def test_recipe_reference_is_up_to_date() -> None:
+@pytest.fixture(scope="module")
+def generate() -> Any:
+    """docs/generate.py as a module."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8") == module.reference(), "run `make docs`"
+    return module
+
+
+@pytest.mark.fast
+def test_recipe_reference_is_up_to_date(generate: Any) -> None:
+    assert (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8") == generate.reference(), "run `make docs`"
+
+
+@pytest.mark.fast
+def test_reliability_is_up_to_date(generate: Any) -> None:
+    assert (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8") == generate.reliability(), "run `make docs`"
+
+
+def lacking(generate: Any) -> list[str]:
+    """Numbers of the catalogue without a test, or without a planted bug."""
+    found = generate.numbered()
+    wanted = [("fault", number) for number in FAULTS] + [("numeric", number) for number in CHECKS]
+    return [
+        f"{kind} {number}: {'a planted bug' if control else 'a test'}"
+        for kind, number in wanted
+        for control in (False, True)
+        if control not in {generate.is_control(node) for _, node in found.get((kind, number), [])}
+    ]
+
+
+@pytest.mark.fast
+def test_every_case_has_a_test_and_a_planted_bug(generate: Any) -> None:
+    assert len(FAULTS) == 35
+    assert len(CHECKS) == 33
+    assert lacking(generate) == []
+
+
+@pytest.mark.fast
+def test_every_case_control_a_missing_one_is_noticed(generate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = generate.numbered()
+    less = found | {("fault", 2): [pair for pair in found["fault", 2] if not generate.is_control(pair[1])]}
+    less[("numeric", 42)] = []
+    monkeypatch.setattr(generate, "numbered", lambda: less)
+    assert lacking(generate) == ["fault 2: a planted bug", "numeric 42: a test", "numeric 42: a planted bug"]
 
 
 @pytest.mark.fast

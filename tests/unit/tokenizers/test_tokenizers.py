@@ -41,6 +41,7 @@ def lost(tokenizer: Tokenizer, texts: list[str]) -> list[str]:
 @pytest.mark.fast
 @pytest.mark.parametrize("type", LOSSLESS)
 def test_numeric_030_round_trip(make: Make, random_texts: list[str], type: str) -> None:
+    """Encoding and decoding gives back the text, exactly."""
     tokenizer = make(type)
     assert tokenizer.lossless
     assert lost(tokenizer, random_texts) == []
@@ -49,6 +50,7 @@ def test_numeric_030_round_trip(make: Make, random_texts: list[str], type: str) 
 @settings(max_examples=40)
 @given(st.lists(st.text(max_size=30), max_size=30))
 def test_numeric_030_round_trip_hypothesis(texts: list[str]) -> None:
+    """So it does for thousands of generated texts."""
     for name in LOSSLESS:
         assert lost(_hypothesis_tokenizer(name), texts) == []
 

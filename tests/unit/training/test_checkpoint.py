@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import errno
+import io
 import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
 import torch
+from disks import Full
 from safetensors.torch import load_file
 
 from trifecta.errors import CheckpointError, ResourceError
@@ -67,6 +71,7 @@ def test_our_safetensors_are_what_the_library_reads(tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_numeric_041_tied_weights_are_one_storage_after_load(tmp_path: Path) -> None:
+    """Tied weights are saved once, and one storage after loading."""
     saved = save(tmp_path)
     state = make_state(1)
     checkpoint.load_state(saved, state)
@@ -87,6 +92,8 @@ def test_numeric_041_control_an_untied_copy_is_noticed() -> None:
 def test_fault_008_files_are_synced_then_renamed_then_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Every file is synced, the manifest last, then the folder; then comes the rename, then the folder above is
+    synced."""
     calls: list[str] = []
     fsync, rename = files.os.fsync, Path.rename
     paths = {}
@@ -109,33 +116,13 @@ def test_fault_008_files_are_synced_then_renamed_then_the_folder(
     assert calls[rename_at + 1 :] == ["sync folder"]
 
 
-class Full:
-    """A file on a disk that is full after k bytes."""
-
-    def __init__(self, file: IO[bytes], room: list[int]):
-        self._file, self._room = file, room
-
-    def write(self, data: bytes) -> int:
-        self._room[0] -= len(data)
-        if self._room[0] < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return self._file.write(data)
-
-    def __enter__(self) -> Full:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
 @pytest.mark.fast
 @pytest.mark.parametrize("room", [0, 100, 5000, 12000])
 def test_fault_009_full_disk_leaves_the_old_checkpoint_and_no_rubbish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
+    """A disk that fills up during a save: 6 with the bytes needed and free; the old checkpoint whole, nothing half
+    written."""
     old = save(tmp_path, step=7)
     opening, left = files.open_binary, [room]
     monkeypatch.setattr(files, "open_binary", lambda path: Full(opening(path), left))
@@ -154,6 +141,7 @@ def test_fault_009_full_disk_leaves_the_old_checkpoint_and_no_rubbish(
 def test_fault_011_truncated_file_is_named_and_the_previous_checkpoint_used(
     tmp_path: Path, name: str, share: float
 ) -> None:
+    """A file cut to 0, 50 or 99 % is named and the checkpoint before used; with none left: 4."""
     old, new = save(tmp_path, step=7), save(tmp_path, step=8)
     path = new.folder / name
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
@@ -169,6 +157,8 @@ def test_fault_011_truncated_file_is_named_and_the_previous_checkpoint_used(
 
 @pytest.mark.fast
 def test_fault_012_flipped_bit_anywhere_is_named(tmp_path: Path) -> None:
+    """A flipped bit at the beginning, middle or end of each file is noticed, the file named, the checkpoint before
+    used."""
     old, new = save(tmp_path, step=7), save(tmp_path, step=8)
     for path in new.folder.iterdir():
         whole = path.read_bytes()
@@ -195,6 +185,7 @@ def test_fault_012_control_the_library_alone_loads_a_flipped_bit(tmp_path: Path)
 
 @pytest.mark.fast
 def test_fault_013_no_manifest_or_a_file_missing_is_no_checkpoint(tmp_path: Path) -> None:
+    """A folder without a manifest, or without a file that it lists, is no checkpoint."""
     old, new = save(tmp_path, step=7), save(tmp_path, step=8)
     (new.folder / "manifest.json").unlink()
     assert checkpoint.newest(tmp_path, lambda _: None) == old
@@ -205,6 +196,7 @@ def test_fault_013_no_manifest_or_a_file_missing_is_no_checkpoint(tmp_path: Path
 
 @pytest.mark.fast
 def test_fault_014_stray_folders_are_ignored_and_cleaned(tmp_path: Path) -> None:
+    """What a killed save left is never loaded, and removed at the next start."""
     saved = save(tmp_path)
     (tmp_path / ".partial-step-00000009-123").mkdir()
     (tmp_path / ".partial-step-00000009-123" / "model.safetensors").write_bytes(b"half")
@@ -214,6 +206,7 @@ def test_fault_014_stray_folders_are_ignored_and_cleaned(tmp_path: Path) -> None
 
 
 def test_fault_014_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
+    """A checkpoint moved aside for a successor that never came is put back."""
     saved = save(tmp_path)
     saved.folder.rename(tmp_path / ".partial-replaced-step-00000007-123")
     checkpoint.clean(tmp_path)
@@ -222,6 +215,7 @@ def test_fault_014_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path: Pa
 
 @pytest.mark.fast
 def test_fault_015_best_survives_keep_last_one(tmp_path: Path) -> None:
+    """With keep_last_n 1 both the newest and an older best checkpoint stay."""
     best = save(tmp_path, step=1)
     checkpoint.point(tmp_path, "best", best)
     for step in (2, 3):
@@ -233,6 +227,7 @@ def test_fault_015_best_survives_keep_last_one(tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_fault_016_the_only_good_checkpoint_is_never_removed(tmp_path: Path) -> None:
+    """Where the newest checkpoint is damaged, the older good one isn't removed."""
     save(tmp_path, step=1)
     broken = save(tmp_path, step=2)
     (broken.folder / "model.safetensors").write_bytes(b"")
@@ -244,6 +239,7 @@ def test_fault_016_the_only_good_checkpoint_is_never_removed(tmp_path: Path) -> 
 
 @pytest.mark.fast
 def test_fault_072_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
+    """No file of a checkpoint is a pickle or a zip of pickles."""
     import pickle
     import pickletools
     import zipfile
@@ -275,6 +271,7 @@ def write_header(path: Path, header: str, data: bytes = b"", length: int | None 
     ids=["huge header", "overlap", "duplicate", "deep", "empty"],
 )  # fmt: skip
 def test_fault_073_hostile_safetensors(tmp_path: Path, header: str, data: bytes, length: int | None) -> None:
+    """A huge header, overlapping tensors, a name twice, absurd depth or nothing at all: 4, without reading on."""
     path = tmp_path / "x.safetensors"
     write_header(path, header, data, length)
     with pytest.raises(CheckpointError) as caught:
@@ -284,6 +281,7 @@ def test_fault_073_hostile_safetensors(tmp_path: Path, header: str, data: bytes,
 
 @pytest.mark.fast
 def test_fault_078_wrong_shapes_and_nan_weights_are_named(tmp_path: Path) -> None:
+    """Weights of another shape or with NaN are refused (4), each named."""
     state = make_state()
     with torch.no_grad():
         next(p for n, p in state.model.named_parameters() if n.endswith("norm.weight"))[0] = float("nan")
@@ -322,6 +320,7 @@ def rewrite(folder: Path, name: str, data: bytes) -> None:
      '{"files":{},"step":1e400,"format":1}'],
 )  # fmt: skip
 def test_fault_013_manifests_that_are_none(tmp_path: Path, manifest: str) -> None:
+    """A manifest that is empty, of another form or absurdly deep makes no checkpoint, and no traceback."""
     saved = save(tmp_path)
     (saved.folder / "manifest.json").write_text(manifest)
     with pytest.raises(CheckpointError):
@@ -330,6 +329,7 @@ def test_fault_013_manifests_that_are_none(tmp_path: Path, manifest: str) -> Non
 
 @pytest.mark.fast
 def test_fault_013_a_manifest_of_another_step_is_none(tmp_path: Path) -> None:
+    """A renamed checkpoint is none."""
     saved = save(tmp_path, step=7)
     saved.folder.rename(tmp_path / "step-00000009")
     with pytest.raises(CheckpointError, match="isn't this checkpoint's"):
@@ -343,6 +343,7 @@ def test_fault_013_a_manifest_of_another_step_is_none(tmp_path: Path) -> None:
      {"best_loss": "x"}, {"journal_offset": "x"}, {"versions": None}, {"surplus": 1}],
 )  # fmt: skip
 def test_fault_023_progress_of_another_kind_is_refused_by_name(tmp_path: Path, progress: dict[str, Any]) -> None:
+    """State with a missing, surplus or impossible value is refused (4), the value named."""
     saved = save(tmp_path)
     state = json.loads((saved.folder / "state.json").read_text())
     state["progress"] |= progress
@@ -355,6 +356,7 @@ def test_fault_023_progress_of_another_kind_is_refused_by_name(tmp_path: Path, p
 @pytest.mark.fast
 @pytest.mark.parametrize("content", ["null", "[]", '{"progress": null}', "[" * 100_000])
 def test_fault_023_state_that_is_none(tmp_path: Path, content: str) -> None:
+    """State that isn't what a save writes is refused (4)."""
     saved = save(tmp_path)
     rewrite(saved.folder, "state.json", content.encode())
     with pytest.raises(CheckpointError, match=r"state\.json"):
@@ -363,6 +365,7 @@ def test_fault_023_state_that_is_none(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.fast
 def test_fault_078_foreign_moments_are_named(tmp_path: Path) -> None:
+    """Moments of another shape, with NaN, of no parameter or missing are refused (4), each named."""
     saved = save(tmp_path)
     moments = make_state().optimizers.state_tensors()
     name = "embedding.token.weight/exp_avg"
@@ -380,6 +383,7 @@ def test_fault_078_foreign_moments_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_fault_014_rubbish_in_the_folder_is_no_obstacle(tmp_path: Path) -> None:
+    """Files and empty folders of odd names are no obstacle."""
     saved = save(tmp_path)
     (tmp_path / ".partial-x").write_text("a file")
     (tmp_path / "step-00000099").mkdir()
@@ -390,6 +394,7 @@ def test_fault_014_rubbish_in_the_folder_is_no_obstacle(tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_fault_012_a_damaged_recipe_in_the_newest_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    """A damaged recipe in the newest checkpoint gives way to that of the one before."""
     from trifecta.run.folder import recipe_file
 
     root = tmp_path / "checkpoints"
@@ -401,3 +406,181 @@ def test_fault_012_a_damaged_recipe_in_the_newest_checkpoint_gives_way_to_the_on
     assert recipe_file(tmp_path) is None
     (tmp_path / "recipe.yaml").write_text("model: {}\n")
     assert recipe_file(tmp_path) == tmp_path / "recipe.yaml"
+
+
+STAGES = ["begin", "model.safetensors", "optimizer.safetensors", "recipe.yaml", "tokenizer.json", "state.json",
+          "manifest", "renamed"]  # fmt: skip
+
+
+def killed_at(stage: str, act: Callable[[], object]) -> None:
+    """Acts in a child process that a failpoint kills."""
+    import os
+
+    if (child := os.fork()) == 0:
+        os.environ["TRIFECTA_FAILPOINT"] = stage
+        act()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9, stage
+
+
+def survivors(root: Path, saving: Callable[[Path, int], object], stages: Sequence[str] = STAGES) -> list[int | None]:
+    """The step that loads after a kill at each stage of saving step 8 over step 7; None where neither does."""
+    found: list[int | None] = []
+    for stage in stages:
+        place = root / stage
+        save(place, step=7)
+        killed_at(stage, lambda place=place: saving(place, 8))  # type: ignore[misc]
+        checkpoint.clean(place)
+        try:
+            whole = checkpoint.newest(place, lambda _: None)
+            found.append(whole.step if whole else None)
+        except CheckpointError:
+            found.append(None)
+    return found
+
+
+@pytest.mark.fast
+def test_fault_002_after_a_kill_at_any_stage_the_old_or_the_new_checkpoint_loads(tmp_path: Path) -> None:
+    """A kill at any stage of a save leaves the old checkpoint or the new one, never neither."""
+    assert survivors(tmp_path, lambda root, step: save(root, step)) == [7] * 7 + [8]
+
+
+@pytest.mark.fast
+def test_fault_002_saving_the_same_step_again_keeps_one_at_any_stage(tmp_path: Path) -> None:
+    """A checkpoint that is saved again stays until its successor is whole."""
+    stages = [*STAGES[:-1], "replaced", "renamed"]
+    assert survivors(tmp_path, lambda root, _: save(root, 7), stages) == [7] * len(stages)
+
+
+@pytest.mark.fast
+def test_fault_002_control_a_save_in_place_is_noticed(tmp_path: Path) -> None:
+    def in_place(root: Path, _step: int) -> None:
+        for name in STAGES[:6]:
+            checkpoint.failpoint(name)
+            files.write_file(root / "step-00000007" / name, lambda writer: writer.write(b""))
+        for stage in STAGES[6:]:
+            checkpoint.failpoint(stage)
+
+    assert None in survivors(tmp_path, in_place)
+
+
+@pytest.mark.fast
+def test_fault_008_control_a_forgotten_sync_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(path: Path, write: Callable[[files.HashingWriter], None]) -> dict[str, str | int]:
+        with files.open_binary(path) as file:
+            writer = files.HashingWriter(file)
+            write(writer)
+        return {"sha256": writer.sha256, "bytes": writer.length}
+
+    monkeypatch.setattr(files, "write_file", careless)
+    with pytest.raises(AssertionError):
+        test_fault_008_files_are_synced_then_renamed_then_the_folder(tmp_path, monkeypatch)
+
+
+@pytest.mark.fast
+def test_fault_009_control_what_is_left_behind_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "shutil", SimpleNamespace(rmtree=lambda *_, **__: None))
+    with pytest.raises(AssertionError):
+        test_fault_009_full_disk_leaves_the_old_checkpoint_and_no_rubbish(tmp_path, monkeypatch, 5000)
+
+
+def trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plants a reader that takes any folder of a checkpoint's name for one."""
+    monkeypatch.setattr(checkpoint, "verify", lambda folder: checkpoint.Checkpoint(folder, int(folder.name[5:])))
+
+
+@pytest.mark.fast
+def test_fault_011_012_control_an_unchecked_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trust(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_fault_011_truncated_file_is_named_and_the_previous_checkpoint_used(tmp_path / "a", "state.json", 0.5)
+    with pytest.raises(AssertionError):
+        test_fault_012_flipped_bit_anywhere_is_named(tmp_path / "b")
+
+
+@pytest.mark.fast
+def test_fault_013_control_a_folder_without_manifest_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_fault_013_no_manifest_or_a_file_missing_is_no_checkpoint(tmp_path)
+
+
+@pytest.mark.fast
+def test_fault_014_control_a_folder_left_behind_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "clean", lambda _: [])
+    with pytest.raises(AssertionError):
+        test_fault_014_stray_folders_are_ignored_and_cleaned(tmp_path)
+
+
+@pytest.mark.fast
+def test_fault_015_016_control_pruning_by_age_alone_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_age(root: Path, keep_last_n: int, _keep: set[Path]) -> None:
+        for folder in checkpoint.candidates(root)[keep_last_n:]:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(checkpoint, "prune", by_age)
+    with pytest.raises(AssertionError):
+        test_fault_015_best_survives_keep_last_one(tmp_path / "a")
+    with pytest.raises(CheckpointError):
+        test_fault_016_the_only_good_checkpoint_is_never_removed(tmp_path / "b")
+
+
+@pytest.mark.fast
+def test_fault_015_a_folder_in_the_place_of_a_link_gives_way(tmp_path: Path) -> None:
+    """Where a copying program made a folder of the link `best`, it can be read, and the next best replaces it."""
+    old = save(tmp_path, step=7)
+    shutil.copytree(old.folder, tmp_path / "best")
+    assert checkpoint.verify(tmp_path / "best").step == 7
+    new = save(tmp_path, step=8)
+    checkpoint.point(tmp_path, "best", new)
+    assert (tmp_path / "best").resolve() == new.folder.resolve()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best", old.folder.name, new.folder.name]
+
+
+@pytest.mark.fast
+def test_fault_023_control_a_lenient_reader_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lenient(values: dict[str, Any]) -> Progress:
+        return Progress(**{k: v for k, v in values.items() if k != "surplus"} | {"step": 7})
+
+    monkeypatch.setattr(Progress, "from_json", lenient)
+    for wrong in ({"tokens_seen": None}, {"surplus": 1}):
+        with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+            test_fault_023_progress_of_another_kind_is_refused_by_name(tmp_path, wrong)
+
+
+@pytest.mark.fast
+def test_fault_072_control_a_pickle_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    for write in (torch.save, lambda tensors, file: pickle.dump(list(tensors), file)):
+        with monkeypatch.context() as patch:
+
+            def pickled(
+                writer: files.HashingWriter, tensors: dict[str, torch.Tensor], _write: Any = write
+            ) -> None:  # fmt: skip
+                content = io.BytesIO()
+                _write(tensors, content)
+                writer.write(content.getvalue())
+
+            patch.setattr(files, "write_safetensors", pickled)
+            with pytest.raises((AssertionError, pytest.fail.Exception)):
+                test_fault_072_a_checkpoint_holds_no_pickle(tmp_path)
+
+
+@pytest.mark.fast
+def test_fault_073_control_the_library_alone_takes_the_last_of_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_refuse_repeated_names", lambda _: None)
+    entry = '"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        test_fault_073_hostile_safetensors(tmp_path, f"{{{entry},{entry}}}", b"1234", None)
+
+
+@pytest.mark.fast
+def test_fault_078_control_weights_taken_unseen_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "isfinite", lambda self: torch.ones_like(self, dtype=torch.bool))
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        test_fault_078_wrong_shapes_and_nan_weights_are_named(tmp_path)

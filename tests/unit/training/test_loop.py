@@ -123,12 +123,14 @@ def test_saves_by_steps_epochs_and_minutes() -> None:
 
 @pytest.mark.fast
 def test_fault_017_first_metric_nan_then_a_finite_one_becomes_best() -> None:
+    """A NaN is never best; the first finite loss after it is."""
     world = World([float("nan"), 0.7]).run()
     assert (world.state.progress.best_loss, world.state.progress.best_step) == (0.7, 8)
 
 
 @pytest.mark.fast
 def test_fault_018_early_stopping_stops_at_the_same_step_after_a_resume_and_stays_stopped() -> None:
+    """Resumed from any save, early stopping stops at the same step; a stopped run stays stopped."""
     losses = [1.0, 1.1, 1.2, 1.3, 1.4]
     whole = World(losses, epochs=9, early_stopping_patience=3, save_every_n_steps=1).run()
     assert whole.state.progress.status == "stopped_early"
@@ -179,6 +181,7 @@ def test_resume_at_any_step_repeats_and_forgets_nothing(at: int) -> None:
 
 @pytest.mark.fast
 def test_fault_024_a_signal_before_the_first_step_saves_and_ends() -> None:
+    """A signal before the first step saves and ends."""
     world = World([1.0])
     world.stop = "terminated"
     world.run()
@@ -187,6 +190,7 @@ def test_fault_024_a_signal_before_the_first_step_saves_and_ends() -> None:
 
 @pytest.mark.fast
 def test_fault_031_n_nonfinite_steps_in_a_row_end_the_run() -> None:
+    """max_nonfinite_steps such steps in a row end the run (5) with advice."""
     world = World([1.0])
     world.module.poison = True
     with pytest.raises(NumericsError, match="3 steps in a row") as caught:
@@ -198,8 +202,43 @@ def test_fault_031_n_nonfinite_steps_in_a_row_end_the_run() -> None:
 
 @pytest.mark.fast
 def test_fault_031_a_single_nonfinite_step_advances_step_and_data() -> None:
+    """One such step is skipped; step and data go on."""
     world = World([1.0])
     world.on_step = lambda step: setattr(world.module, "poison", step == 2)  # type: ignore[method-assign]
     world.run()
     assert [e["step"] for e in world.events if e["event"] == "step" and e["skipped"]] == [3]
     assert world.state.progress.samples_seen == 16
+
+
+@pytest.mark.fast
+def test_fault_017_control_nan_taken_for_a_metric_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TakenForEqual(float):
+        """NaN that passes for a number, as it does where nobody asks."""
+
+        def __eq__(self, other: object) -> bool:
+            return other is self
+
+        __hash__ = float.__hash__
+
+    monkeypatch.setattr(
+        World, "evaluate", lambda self: Evaluation(
+            TakenForEqual("nan") if self.state.progress.step == 4 else 0.7, 1.0, 1.0, 1, 0.0
+        )
+    )  # fmt: skip
+    with pytest.raises(AssertionError):
+        test_fault_017_first_metric_nan_then_a_finite_one_becomes_best()
+
+
+@pytest.mark.fast
+def test_the_default_cadence_is_by_minutes() -> None:
+    """Nothing but time makes a run save by default: in an hour of half-minute steps six times, besides the best."""
+    from trifecta.recipe.schema import Training
+
+    defaults = Training()
+    assert (defaults.save_every_n_steps, defaults.save_every_n_epochs) == (None, None)
+    world = World([1.0], samples=240, epochs=1, save_best=False, save_every_minutes=defaults.save_every_minutes)
+    world.on_step = lambda _: setattr(world, "now", world.now + 30)  # type: ignore[method-assign]
+    world.run()
+    assert [h for h in world.happened if h.startswith("save")] == [
+        *(f"save {20 * n} minutes" for n in range(1, 6)), "save 120 finished",
+    ]  # fmt: skip
