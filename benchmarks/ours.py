@@ -159,7 +159,7 @@ def generate(
     def once(count: int) -> list[int]:
         return list(write(model, range(1, 9), max_tokens=count, temperature=0.0, use_cache=use_cache))
 
-    once(5)
+    once(10)
     started = Moment()
     written = once(tokens)
     seconds, core = started.until(Moment())

@@ -223,7 +223,7 @@ def hf_generate(text: str, folder: str, seed: int, size: Size, vocab_size: int, 
         )  # fmt: skip
         return [int(token) for token in written[0, 8:]]
 
-    once(5)
+    once(10)
     started = Moment()
     written = once(tokens)
     seconds, core = started.until(Moment())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -111,3 +113,23 @@ def test_banned_tokens_are_never_decoded() -> None:
     usual = list(generate(model, [1], max_tokens=30, temperature=0))
     banned = sorted(set(usual))
     assert not set(generate(model, [1], max_tokens=30, temperature=0, banned_ids=banned)) & set(banned)
+
+
+def test_a_model_in_eval_mode_keeps_its_decoder_until_its_weights_change() -> None:
+    model = model_of(**VARIANTS[0])
+    first = Decoder.of(model)
+    assert first is not None
+    assert Decoder.of(model) is first
+    before = list(generate(model, [1, 2], max_tokens=20, temperature=0))
+    with torch.no_grad():
+        model.blocks[0].feedforward.up.weight.neg_()
+    assert Decoder.of(model) is not first
+    assert list(generate(model, [1, 2], max_tokens=20, temperature=0)) != before
+    model.blocks[0].feedforward.up.weight = torch.nn.Parameter(model.blocks[0].feedforward.up.weight.detach().clone())
+    second = Decoder.of(model)
+    model.train()
+    assert Decoder.of(model) not in (first, second), "while training, the weights change all the time"
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None

@@ -26,10 +26,10 @@ class LayerCache:
                 self._grown(self._keys, keys_BHTK, stop),
                 self._grown(self._values, values_BHTK, stop),
             )
-        self._keys[:, :, self.length : stop] = keys_BHTK
-        self._values[:, :, self.length : stop] = values_BHTK
+        self._keys.narrow(2, self.length, stop - self.length).copy_(keys_BHTK)
+        self._values.narrow(2, self.length, stop - self.length).copy_(values_BHTK)
         self.length = stop
-        return self._keys[:, :, :stop], self._values[:, :, :stop]
+        return self._keys.narrow(2, 0, stop), self._values.narrow(2, 0, stop)
 
     def _grown(self, old: Tensor, like_BHTK: Tensor, length: int) -> Tensor:
         B, H, _, K = like_BHTK.shape

@@ -8,13 +8,14 @@ are kept (in, out), because a row times such a matrix reads memory in its order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trifecta.inference.cache import LayerCache
-from trifecta.models.gpt import Gpt
+from trifecta.models.gpt import Gpt, soft_capped
 from trifecta.nn.block import Block
 from trifecta.nn.norm import RmsNorm
 
@@ -25,10 +26,22 @@ class Decoder:
     """The next position of a batch, for a model on a CPU with pre-norm blocks and no linear biases on the scores."""
 
     def __init__(self, model: Gpt):
-        self._model = model
-        self._embedding = model.embedding
+        self._embedding, self._rotary, self._soft_cap = model.embedding, model.rotary, model.logit_soft_cap
         self._blocks = [_Step(block, model.num_heads) for block in model.blocks]  # type: ignore[arg-type]
         self._scores = _product([model.head_weight], [None], model.norm)
+
+    @classmethod
+    def of(cls, model: Gpt) -> Decoder | None:
+        """A decoder where one serves; that of a model in eval mode is kept until its weights change."""
+        if not cls.serves(model):
+            return None
+        if model.training:
+            return cls(model)
+        weights = tuple((parameter.data_ptr(), parameter._version) for parameter in model.parameters())
+        kept = _KEPT.get(model)
+        if kept is None or kept[0] != weights:
+            kept = _KEPT[model] = (weights, cls(model))
+        return kept[1]
 
     @staticmethod
     def serves(model: Gpt) -> bool:
@@ -41,11 +54,13 @@ class Decoder:
         """Scores after one more token a row, (B, V); the token is added to the cache."""
         position = cache[0].length
         x_BD = self._embedding(tokens_B[:, None], position)[:, 0]
-        rotary = self._model.rotary
-        rotation = rotary(position, position + 1).chunk(2, -1) if rotary is not None else None
+        rotation = self._rotary(position, position + 1).chunk(2, -1) if self._rotary is not None else None
         for block, entry in zip(self._blocks, cache, strict=True):
             x_BD = block(x_BD, rotation, entry)
-        return self._model.capped(self._scores(x_BD))
+        return soft_capped(self._scores(x_BD), self._soft_cap)
+
+
+_KEPT: WeakKeyDictionary[Gpt, tuple[tuple[tuple[int, int], ...], Decoder]] = WeakKeyDictionary()
 
 
 class _Step:
@@ -67,7 +82,7 @@ class _Step:
         self._grouped = attention.key.out_features != attention.query.out_features
 
     def __call__(self, x_BD: Tensor, rotation: Sequence[Tensor] | None, cache: LayerCache) -> Tensor:
-        projected_BHK = self._project(x_BD).view(len(x_BD), -1, self._width)
+        projected_BHK = self._project(x_BD).view(x_BD.shape[0], -1, self._width)
         turned_BHK, v_BHK = projected_BHK[:, : self._rotated], projected_BHK[:, self._rotated :]
         if not isinstance(self._query_norm, nn.Identity):
             q_BHK, k_BHK = turned_BHK[:, : self._heads], turned_BHK[:, self._heads :]
@@ -89,24 +104,25 @@ class _Step:
 
 def _product(weights: Sequence[Tensor], biases: Sequence[Tensor | None], norm: nn.Module) -> Product:
     """norm, then the matrices side by side."""
-    weight = torch.cat([w.detach() for w in weights]).t()
+    packed = (torch.cat(list(weights)) if len(weights) > 1 else weights[0]).detach().t().contiguous()
     bias = torch.cat([b.detach() for b in biases if b is not None]) if biases[0] is not None else None
     if not isinstance(norm, RmsNorm):
-        packed = weight.contiguous()
         if bias is None:
             return lambda x_BD: torch.mm(norm(x_BD), packed)
         return lambda x_BD: torch.addmm(bias, norm(x_BD), packed)
-    packed = (weight * norm.weight.detach()[:, None]).contiguous()
+    packed.mul_(norm.weight.detach()[:, None])
     width, epsilon = len(packed), float(norm.eps or 0.0)
-    none = packed.new_zeros(()) if bias is None else bias
 
     def after_rms(x_BD: Tensor) -> Tensor:
-        if len(x_BD) > 1:
+        scale: Tensor | float
+        if x_BD.shape[0] > 1:
             mean_square = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True).square_().div_(width)
-            return torch.addmm(none, x_BD * mean_square.add_(epsilon).rsqrt_(), packed)
-        row = x_BD[0]
-        scale = (float(torch.dot(row, row)) / width + epsilon) ** -0.5
-        return torch.addmm(none, x_BD, packed, alpha=scale)
+            scale = mean_square.add_(epsilon).rsqrt_()
+        else:
+            row = x_BD[0]
+            scale = (float(torch.dot(row, row)) / width + epsilon) ** -0.5
+        out = torch.mm(x_BD, packed).mul_(scale)
+        return out if bias is None else out.add_(bias)
 
     return after_rms
 

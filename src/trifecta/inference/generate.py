@@ -131,7 +131,7 @@ def _write(
     done = [False] * num_samples
     start, cache = 0, None
     banned = torch.tensor(list(banned_ids), dtype=torch.int64, device=model.head_weight.device)
-    decoder = Decoder(model) if use_cache and max_tokens > _FEW and Decoder.serves(model) else None
+    decoder = Decoder.of(model) if use_cache and max_tokens > _FEW else None
     with eval_mode(model):
         for _ in range(max_tokens):
             earlier, start = start, _context_start(len(rows[0]), start, model.max_sequence_length)

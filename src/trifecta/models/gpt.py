@@ -111,15 +111,8 @@ class Gpt(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of each token of the vocabulary, (..., V), in fp32 (fp64 for a model in fp64)."""
-        return self.capped(nn.functional.linear(hidden, self.head_weight))
-
-    def capped(self, scores: Tensor) -> Tensor:
-        """The head's products as logits: in fp32 at least, between -logit_soft_cap and logit_soft_cap if there is one
-        (Gemma 2, 2024)."""
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        if self.logit_soft_cap is not None:
-            scores = self.logit_soft_cap * torch.tanh(scores / self.logit_soft_cap)
-        return scores
+        scores = nn.functional.linear(hidden, self.head_weight)
+        return soft_capped(scores.to(torch.promote_types(scores.dtype, torch.float32)), self.logit_soft_cap)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits of every position, (B, T, V)."""
@@ -133,6 +126,11 @@ class Gpt(nn.Module):
     def head_parameters(self) -> list[nn.Parameter]:
         """Every parameter that `logits` uses; a loss computed in chunks collects their gradients itself."""
         return [self.head_weight]
+
+
+def soft_capped(scores: Tensor, cap: float | None) -> Tensor:
+    """cap * tanh(scores / cap), which stays between -cap and cap (Gemma 2, 2024); None: the scores."""
+    return scores if cap is None else cap * torch.tanh(scores / cap)
 
 
 def _check_heads(d_model: int, num_heads: int, num_kv_heads: int, position: str) -> None:
