@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the rows one after another, and writes after each; 1 if one of them failed."""
     names = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", nargs="?", type=Path, default=TINY_SHAKESPEARE)
+    parser.add_argument("text", nargs="?", type=Path, default=TINY_SHAKESPEARE, help="a text file; Tiny Shakespeare")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="ROW", help=", ".join(names))
     parser.add_argument("--rounds", type=int, help="pairs of each row; by default the row's own number")
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it runs; its figures mean nothing")
@@ -30,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if not given.text.is_file():
         parser.error(f"{given.text} is not there; name a text file")
+    if given.rounds is not None and given.rounds < 1:
+        parser.error(f"--rounds is {given.rounds}, but must be at least 1")
     out = given.out or (None if given.quick else HERE)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
     saved = out / "pairs.json" if out else None
     found = json.loads(saved.read_text()) if saved and saved.exists() else {}
     rows = found.get("rows", {}) if found.get("machine") == machine() else {}
