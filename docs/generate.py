@@ -75,55 +75,78 @@ def numbered() -> dict[tuple[str, int], list[tuple[str, ast.FunctionDef]]]:
 
 def is_control(node: ast.FunctionDef) -> bool:
     """Whether a test plants a bug and shows that it is noticed."""
-    return "control" in node.name
+    return bool(re.search(r"\d{3}_control(_|$)|_control$", node.name)) or (
+        "_control_" in node.name and not re.match(r"test_(fault|numeric)_\d", node.name)
+    )
 
 
 def reliability() -> str:
     """Every case and check with its behaviour and its tests, as Markdown."""
     catalogue = runpy.run_path(str(TESTS / "support" / "catalogue.py"))
-    lines = [
-        "# Reliability",
-        "",
-        "Written by `make docs` from the tests; don't edit it. What a row says is what its test shows. The last column "
-        "names the tests that plant a bug and show that it would be noticed. `make test` runs all but those in "
-        "`tests/faults/sweeps`, which `make faults` runs: kills at random moments, disks that fill up, flipped bits, "
-        "files cut short.",
-    ]
-    for title, kind, cases in (
-        ("Faults", "fault", catalogue["FAULTS"]),
-        ("Numerical checks", "numeric", catalogue["CHECKS"]),
+    lines = ["# Reliability", "", catalogue["SCOPE"].strip()]
+    for title, kind, cases, absent in (
+        ("Faults", "fault", catalogue["FAULTS"] | catalogue["MORE_FAULTS"], catalogue["ABSENT_FAULTS"]),
+        ("Numerical checks", "numeric", catalogue["CHECKS"] | catalogue["MORE_CHECKS"], catalogue["ABSENT_CHECKS"]),
     ):
-        lines += ["", f"## {title}", "", "| | case | behaviour | test | planted bug |", "|---|---|---|---|---|"]
-        for number, case in sorted(cases.items()):
-            found = numbered().get((kind, number), [])
-            shown = [(place, node) for place, node in found if not is_control(node)]
-            controls = [_short(node) for _, node in found if is_control(node)]
-            for row, (place, node) in enumerate(shown):
-                first = [str(number), case] if row == 0 else ["", ""]
-                cells = [*first, _behaviour(node), _link(place, node), "<br>".join(controls) if row == 0 else ""]
-                lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "## What it costs", "", "| behaviour | test | planted bug |", "|---|---|---|"]
-    promises = [node for place, node in tests() if place == PROMISES]
-    for node in promises:
+        found = {number: tests_ for (of, number), tests_ in numbered().items() if of == kind}
+        if foreign := sorted(set(found) - set(cases)):
+            raise ValueError(f"tests/support/catalogue.py has no title for {kind} {foreign}")
+        lines += ["", f"## {title}", "", absent.strip()]
+        for group in _groups(found):
+            heading = "; ".join(f"{number}. {cases[number]}" for number in group)
+            both = [pair for number in group for pair in found[number]]
+            once = [pair for place, pair in enumerate(both) if pair not in both[:place]]
+            lines += ["", f"### {heading}", "", *_entries(once)]
+    lines += ["", "## What it costs", "", catalogue["COSTS"], ""]
+    promises = [(place, node) for place, node in tests() if place == PROMISES]
+    for place, node in promises:
         if not is_control(node):
-            control = [_short(other) for other in promises if is_control(other) and other.name[:24] == node.name[:24]]
-            lines.append(f"| {_behaviour(node)} | {_link(PROMISES, node)} | {'<br>'.join(control)} |")
+            controls = [pair for pair in promises if is_control(pair[1]) and pair[1].name[:24] == node.name[:24]]
+            first, *planted = _entries([(place, node), *controls])
+            lines += [first, *(f"  {line}" for line in planted)]
     return "\n".join(lines) + "\n"
 
 
+def _groups(found: dict[int, list[tuple[str, ast.FunctionDef]]]) -> list[list[int]]:
+    """Numbers in their order; those that share a test stand together."""
+    groups: list[list[int]] = []
+    names: list[set[str]] = []
+    for number, pairs in sorted(found.items()):
+        shown = {node.name for _, node in pairs if not is_control(node)}
+        if groups and names[-1] & shown:
+            groups[-1].append(number)
+            names[-1] |= shown
+        else:
+            groups.append([number])
+            names.append(shown)
+    return groups
+
+
+def _entries(pairs: list[tuple[str, ast.FunctionDef]]) -> list[str]:
+    """What tests show, then the bugs that are planted, as items of a list."""
+    shown = [f"- {_behaviour(node)} {_link(place, node)}" for place, node in pairs if not is_control(node)]
+    controls = [f"{_behaviour(node)} {_link(place, node)}" for place, node in pairs if is_control(node)]
+    match controls:
+        case []:
+            return [*shown, "- *No bug is planted.*"]
+        case [one]:
+            return [*shown, f"- *Planted bug:* {one}"]
+        case _:
+            return [*shown, "- *Planted bugs:*", *(f"  - {control}" for control in controls)]
+
+
 def _behaviour(node: ast.FunctionDef) -> str:
-    """The first paragraph of its docstring, else its name in words."""
+    """The first paragraph of its docstring; for a planted bug without one its name in words."""
     text = (ast.get_docstring(node) or "").partition("\n\n")[0]
-    words = re.sub(r"^test_(fault|numeric)_(\d{3}_)+", "", node.name).replace("_", " ")
-    return " ".join((text or words[0].upper() + words[1:]).split()).replace("|", "\\|")
-
-
-def _short(node: ast.FunctionDef) -> str:
-    return "`" + re.sub(r"^test_((fault|numeric)_(\d{3}_)+)?", "", node.name) + "`"
+    if not text and not is_control(node):
+        raise ValueError(f"{node.name} needs a docstring, which docs/reliability.md shows")
+    words = re.sub(r"^test_((fault|numeric)_(\d{3}_)+)?(control_)?", "", node.name).replace("_", " ")
+    return " ".join((text or f"{words[0].upper()}{words[1:]}.").split())
 
 
 def _link(place: str, node: ast.FunctionDef) -> str:
-    return f"[`{node.name}`](../{place})"
+    sweep = ", sweep" if "/sweeps/" in place else ""
+    return f"([`{node.name.removeprefix('test_')}`](../{place}){sweep})"
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def test_conflicts_end_with_two_and_all_are_named(run_trifecta: Run, tmp_path: P
 
 @pytest.mark.fast
 def test_fault_069_a_run_lives_below_its_root_whatever_the_data_is_called() -> None:
+    """Run names with paths, line breaks, 5,000 characters or a leading dot are refused (2)."""
     from trifecta.errors import RecipeError
     from trifecta.recipe.names import check_run_name
 
@@ -61,6 +62,7 @@ def test_fault_069_a_run_lives_below_its_root_whatever_the_data_is_called() -> N
 
 
 def test_fault_069_odd_file_names_make_plain_run_names(run_trifecta: Run, tmp_path: Path) -> None:
+    """Trained on a file of the oddest name, a run has a name of letters, digits and hyphens, in the folder `runs`."""
     odd = tmp_path / ("..%2f..; rm -rf \n'\"" + "x" * 100 + ".txt")
     odd.write_text("some text to learn " * 100)
     words = ["--preset", "small", "--max-steps", "1", "model.d_model=8", "model.num_heads=1", "model.d_ff=8"]

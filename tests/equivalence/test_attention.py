@@ -28,6 +28,8 @@ def qkv(T: int, S: int, H: int = 4, groups: int = 1) -> tuple[Tensor, Tensor, Te
 @pytest.mark.parametrize(("T", "S"), [(9, 9), (1, 9), (4, 9), (1, 1)])
 @pytest.mark.parametrize("alibi", [False, True])
 def test_numeric_032_fused_equals_explicit(groups: int, T: int, S: int, alibi: bool) -> None:
+    """Fused attention equals the explicit one to 1e-5, for every grouping of heads, with and without ALiBi and earlier
+    tokens."""
     q, k, v = qkv(T, S, groups=groups)
     bias = alibi_bias(4, T, S, q) if alibi else None
     assert (attend(q, k, v, bias) - attend(q, k, v, bias, explicit=True)).abs().max() <= TOLERANCE
@@ -35,6 +37,8 @@ def test_numeric_032_fused_equals_explicit(groups: int, T: int, S: int, alibi: b
 
 @pytest.mark.parametrize("position", ["rope", "alibi", "learned"])
 def test_numeric_032_whole_model_and_gradients(position: str) -> None:
+    """Logits and gradients of a model with fused attention equal those with explicit attention, to 1e-5 of the largest
+    value (at least 1)."""
     results = []
     for kind in ("fused", "explicit"):
         torch.manual_seed(0)
@@ -51,6 +55,7 @@ def test_numeric_032_whole_model_and_gradients(position: str) -> None:
 
 @pytest.mark.parametrize("explicit", [False, True])
 def test_numeric_032_fully_masked_row_is_finite(explicit: bool) -> None:
+    """A row in which everything is masked has a finite output and finite gradients."""
     q, k, v = qkv(3, 5)
     for tensor in (q, k, v):
         tensor.requires_grad_()
@@ -63,6 +68,7 @@ def test_numeric_032_fully_masked_row_is_finite(explicit: bool) -> None:
 
 
 def test_numeric_032_control_forgotten_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention without its scale misses the tolerance."""
     right: Any = attention._attend_explicitly
     monkeypatch.setattr(attention, "_attend_explicitly", lambda q, *rest: right(q * q.shape[-1] ** 0.5, *rest))
     q, k, v = qkv(9, 9)

@@ -43,6 +43,8 @@ PIECES = [(1,) * 12, (7, 1, 1, 1), (5, 4, 1, 6), (16,)]
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["fused", "explicit"])
 def test_numeric_006_cache_equals_full(position: str, groups: int, kind: str) -> None:
+    """Logits with the cache, read in pieces of any size, equal those without to 1e-5, in fp64 to 1e-12, for every kind
+    of position and head grouping."""
     model = model_of(position, groups, attention=kind, qk_norm=groups == 2)
     assert max(cached_error(model, pieces) for pieces in PIECES) <= 1e-5
     assert max(cached_error(model.double(), pieces) for pieces in PIECES) <= 1e-12
@@ -51,7 +53,7 @@ def test_numeric_006_cache_equals_full(position: str, groups: int, kind: str) ->
 @pytest.mark.fast
 @pytest.mark.parametrize("position", POSITIONS)
 def test_numeric_006_greedy_tokens_are_identical(position: str) -> None:
-    """Beyond the context's end too, where it is cropped and read again."""
+    """Greedy generation with the cache writes the same 90 tokens as without, also beyond the end of the context."""
     model = model_of(position)
     cached, full = (
         list(generate(model, [1, 2, 3], max_tokens=90, temperature=0, use_cache=use)) for use in (True, False)
@@ -61,12 +63,14 @@ def test_numeric_006_greedy_tokens_are_identical(position: str) -> None:
 
 
 def test_numeric_006_control_stale_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that counts one position too few misses the tolerance."""
     stale = property(lambda self: max(0, self.held - 1), lambda self, length: setattr(self, "held", length))
     monkeypatch.setattr(LayerCache, "length", stale, raising=False)
     assert cached_error(model_of("rope"), (7, 1, 1, 1)) > 1e-5
 
 
 def test_numeric_006_control_lost_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that loses one value misses the tolerance."""
     extend = LayerCache.extend
 
     def forgetful(self: LayerCache, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ def error(model: Gpt, rows: int) -> float:
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_numeric_006_decoder_equals_model(variant: dict[str, Any], rows: int) -> None:
-    """One position at a time with packed weights gives the logits of the whole model to 1e-5."""
+    """The fast decoder, one position at a time with packed weights, gives the logits of the model to 1e-5."""
     assert error(model_of(**variant), rows) <= 1e-5
 
 
@@ -62,6 +62,7 @@ def test_numeric_006_decoder_equals_model(variant: dict[str, Any], rows: int) ->
 def test_numeric_006_control_decoder_without_gains_or_with_unswapped_halves(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A decoder without the norms' gains, or with rotary halves not swapped, is off by more than 1e-3."""
     model = model_of(**VARIANTS[0])
     product = decoder_module._product
 

@@ -62,13 +62,14 @@ def padding_error(model: Any) -> tuple[float, float]:
 
 @pytest.mark.parametrize("position", ["rope", "alibi", "none"])
 def test_numeric_007_padding_changes_nothing(position: str) -> None:
-    """The content of pads changes logits and gradients by exactly 0; more pads change them by at most 1e-5."""
+    """The content of padding changes logits and gradients by exactly 0; more padding changes them by at most 1e-5."""
     content, presence = padding_error(small(position=position))
     assert content == 0
     assert presence <= 1e-5
 
 
 def test_numeric_007_control_a_mask_that_lets_pads_in_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mask padding changes the logits by more than 1e-5."""
     monkeypatch.setattr("trifecta.nn.attention.causal_bias", lambda T, S, like: like.new_zeros(T, S))
     content, presence = padding_error(small(attention="explicit"))
     assert content > 1e-5
@@ -94,11 +95,12 @@ def permutation_error(model: Any, bias: Tensor, rotation: Tensor | None) -> floa
 
 @pytest.mark.parametrize("kind", ["fused", "explicit"])
 def test_numeric_009_without_positions_and_mask_order_does_not_matter(kind: str) -> None:
-    """Blocks that see all positions and know none are permutation-equivariant to 1e-5."""
+    """Without positions and causal mask, permuted tokens give permuted outputs, to 1e-5."""
     assert permutation_error(small(position="none", attention=kind), torch.zeros(T, T), None) <= 1e-5
 
 
 def test_numeric_009_control_positions_and_masks_are_noticed() -> None:
+    """With rotary positions, or with a causal mask, the outputs differ by more than 1e-3."""
     from trifecta.nn.position import causal_bias
 
     model = small(position="rope")
@@ -141,13 +143,15 @@ def last_window(accumulation: int, batch_size: int) -> tuple[list[Batch], list[B
 def test_numeric_011_the_last_partial_window_is_divided_by_what_it_holds(
     dtype: torch.dtype, bound: float, accumulation: int, batch_size: int
 ) -> None:
-    """The gradient of an epoch's last, partial update is that of its samples as one batch: 1e-5, 1e-12 in fp64."""
+    """The gradient of an epoch's last, partial accumulation is that of its samples as one batch, to 1e-5, in fp64 to
+    1e-12."""
     cut, whole = last_window(accumulation, batch_size)
     one, other = gradient(cut, dtype), gradient(whole, dtype)
     assert float((one - other).norm() / other.norm()) <= bound
 
 
 def test_numeric_011_control_division_by_a_full_window_is_noticed() -> None:
+    """Division by a full accumulation is off by more than 10 %."""
     cut, whole = last_window(4, 1)
     full = [Batch(b.inputs, b.targets, {name: w * 4 / len(cut) for name, w in b.weights.items()}) for b in cut]
     one, other = gradient(full, torch.float32), gradient(whole, torch.float32)

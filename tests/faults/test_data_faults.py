@@ -58,6 +58,8 @@ def scan(path: str, **options: Any) -> Callable[[], object]:
 
 
 def test_fault_037_missing_path_names_near_ones(write: Write, tmp_path: Path) -> None:
+    """A path that doesn't exist is refused (3) with the nearest name; so are patterns without files, empty folders and
+    absurd paths."""
     path = write("shakespeare.txt", "text")
     error = refused(scan(path.replace("speare", "spear")))
     assert "did you mean 'shakespeare.txt'?" in str(error)
@@ -72,6 +74,7 @@ def test_fault_037_missing_path_names_near_ones(write: Write, tmp_path: Path) ->
 
 @pytest.mark.parametrize("content", ["", " \n\t\r\n", "\ufeff", "\ufeff  ", "\u2028\u3000"])
 def test_fault_038_empty_or_blank(write: Write, content: str) -> None:
+    """Empty files and files of nothing but white space are refused (3) as text, JSONL and CSV."""
     path = write("a.txt", content)
     error = refused(scan(path))
     assert "there is no text" in error.what
@@ -83,6 +86,7 @@ def test_fault_038_empty_or_blank(write: Write, content: str) -> None:
 
 
 def test_fault_039_shorter_than_one_sequence(write: Write, tmp_path: Path) -> None:
+    """A text shorter than one sequence and its next token is refused (3) with both numbers."""
     error = refused(lambda: prepared(Sources([write("a.txt", "x" * 100)]), tmp_path, sequence_length=90))
     assert "has 90 tokens" in error.what
     assert "needs 91" in error.what
@@ -90,6 +94,7 @@ def test_fault_039_shorter_than_one_sequence(write: Write, tmp_path: Path) -> No
 
 
 def test_fault_040_validation_part_too_short(write: Write, tmp_path: Path) -> None:
+    """A validation part shorter than one sequence and its next token is refused (3) with both numbers."""
     sources = Sources([write("a.txt", "x" * 100)])
     error = refused(lambda: prepared(sources, tmp_path, sequence_length=10))
     assert "validation part has 10 tokens" in error.what
@@ -107,6 +112,8 @@ def test_fault_040_validation_part_too_short(write: Write, tmp_path: Path) -> No
 def test_fault_041_invalid_utf8(
     write: Write, monkeypatch: pytest.MonkeyPatch, chunk: int, bad: bytes, offset: int
 ) -> None:
+    """Invalid UTF-8 is refused (3) with line and byte, wherever a block of reading ends; `invalid_utf8: replace`
+    replaces and counts it."""
     monkeypatch.setattr("trifecta.data.files.CHUNK_BYTES", chunk)
     monkeypatch.setattr("trifecta.data.decoding._FIRST_BYTES", chunk)
     before = "é\n\U0001f600\nthird ".encode()
@@ -125,6 +132,7 @@ def test_fault_041_invalid_utf8(
 
 
 def test_fault_041_characters_that_are_replacements_are_not_counted(write: Write) -> None:
+    """Replacement characters that the text has itself aren't counted as invalid UTF-8."""
     sources = Sources([write("a.txt", b"\xef\xbf\xbd \xff \xef\xbf\xbd")], invalid_utf8="replace")
     sources.scan()
     assert "1 invalid" in sources.notes[0]
@@ -132,6 +140,7 @@ def test_fault_041_characters_that_are_replacements_are_not_counted(write: Write
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 def test_fault_042_utf16_is_named(write: Write, encoding: str) -> None:
+    """UTF-16 and UTF-32 are refused (3), named by their byte order mark; without a mark, by their NUL bytes."""
     error = refused(scan(write("a.txt", "\ufefftext\n".encode(encoding))))
     assert encoding.upper().replace("-LE", "LE").replace("-BE", "BE") in error.what
     assert "iconv" in str(error)
@@ -140,6 +149,7 @@ def test_fault_042_utf16_is_named(write: Write, encoding: str) -> None:
 
 
 def test_fault_043_byte_order_mark_is_left_out_and_noted(write: Write) -> None:
+    """A byte order mark at the beginning of UTF-8 is left out, and a note says so; one inside the text stays."""
     path = write("a.txt", "\ufefftext \ufeff inside\n")
     sources = Sources([path])
     assert sources.scan().characters == 14
@@ -149,6 +159,7 @@ def test_fault_043_byte_order_mark_is_left_out_and_noted(write: Write) -> None:
 
 @pytest.mark.parametrize("type", ["char", "byte", "bpe", "unigram"])
 def test_fault_044_line_ends_come_back_exactly(write: Write, tmp_path: Path, type: str) -> None:
+    """CR, LF, CRLF and Unicode's line ends come back exactly from preparing and decoding."""
     text = "a\r\nb\rc\nd\u2028e\u2029f\x85g\x0bh\x0ci\r\r\n\n\r " * 10
     path = write("a.txt", text)
     assert text_of(path) == text
@@ -157,12 +168,13 @@ def test_fault_044_line_ends_come_back_exactly(write: Write, tmp_path: Path, typ
 
 
 def test_fault_044_line_ends_control(write: Write) -> None:
-    """Python's own text mode does change them: the check above does notice."""
+    """Python's own text mode changes the line ends."""
     path = write("a.txt", "a\r\nb\rc\n")
     assert Path(path).read_text() != text_of(path)
 
 
 def test_fault_045_nul_bytes(write: Write, tmp_path: Path) -> None:
+    """NUL bytes are refused (3) with line and byte; with `allow_nul` they come back exactly from the byte tokenizer."""
     path = write("a.txt", "line one\nline two\x00 and more\n" * 20)
     error = refused(scan(path))
     assert error.where == f"{path}:2"
@@ -190,6 +202,7 @@ def test_fault_045_nul_bytes(write: Write, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("allow_nul", [False, True])
 def test_fault_046_binary_file(write: Write, start: bytes, allow_nul: bool) -> None:
+    """PNG, ELF, ZIP, JPEG, PDF and GIF are refused (3) as binary data, with `allow_nul` too."""
     path = write("a.txt", start + bytes(range(256)) * 4)
     error = refused(scan(path, allow_nul=allow_nul))
     assert error.what.startswith("binary data")
@@ -197,6 +210,7 @@ def test_fault_046_binary_file(write: Write, start: bytes, allow_nul: bool) -> N
 
 
 def test_fault_046_many_control_bytes(write: Write) -> None:
+    """A file with many control bytes is refused (3) as binary; a terminal's log with colours is text."""
     assert "binary" in refused(scan(write("a.bin", bytes([1, 2, 65, 66, 3, 67] * 100)))).what
     assert text_of(write("b.txt", "\x1b[1mbold\x1b[0m\x0c page\x08\n" * 10)).startswith("\x1b[1m")  # a terminal's log
 
@@ -206,6 +220,7 @@ def test_fault_046_many_control_bytes(write: Write) -> None:
 def test_fault_049_emoji_combining_mojibake(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type: str, chunk: int
 ) -> None:
+    """Emoji, combining characters, mojibake and direction marks come back exactly, wherever a block of reading ends."""
     monkeypatch.setattr("trifecta.data.files.CHUNK_BYTES", chunk)
     monkeypatch.setattr("trifecta.data.decoding._FIRST_BYTES", chunk)
     text = (
@@ -216,11 +231,14 @@ def test_fault_049_emoji_combining_mojibake(
 
 
 def test_fault_050_unseen_character(write: Write, tmp_path: Path) -> None:
+    """A character that the char tokenizer never saw becomes `<unk>`, without an error."""
     made = prepared(Sources([write("a.txt", "abc" * 100)]), tmp_path, "char")
     assert made.tokenizer.encode("é\U0010ffff").tolist() == [made.tokenizer.unk_id] * 2
 
 
 def test_fault_052_bad_jsonl_line(write: Write) -> None:
+    """A bad JSONL line (broken JSON, wrong type, missing or null text, lone surrogate) is refused (3) with file and
+    line."""
     good = [json.dumps({"text": f"line {i}"}) for i in range(30)]
     for bad, found in [
         ('{"text": "a"', "no valid JSON"), ("plain", "no valid JSON"), ('["text"]', "a list was found"),
@@ -236,6 +254,7 @@ def test_fault_052_bad_jsonl_line(write: Write) -> None:
 
 
 def test_fault_052_ragged_csv(write: Write) -> None:
+    """A CSV row with too few or many columns, broken quotes or invalid UTF-8 is refused (3) with file and line."""
     good = [f"{i},text {i}" for i in range(15)]
     for bad, found in [("1", "1 columns"), ("1,2,3", "3 columns"), ('1,"a"b', "broken CSV")]:
         path = write("a.csv", "\n".join(["id,text", *good, bad, "9,last"]))
@@ -252,6 +271,8 @@ def test_fault_052_ragged_csv(write: Write) -> None:
 
 @pytest.mark.parametrize("type", ["char", "byte", "bpe", "wordpiece", "unigram"])
 def test_fault_055_text_like_special_tokens(write: Write, tmp_path: Path, type: str) -> None:
+    """Text that looks like special tokens is ordinary text in preparing: no end-of-text token comes of it, and lossless
+    tokenizers give it back."""
     text = "[MASK] <pad> <extra_id_0> <|endoftext|> <unk> <0x41>\n" * 10
     made = prepared(Sources([write("a.txt", text)]), tmp_path, type)
     assert made.tokenizer.eos_id not in made.train.tokens
@@ -266,6 +287,7 @@ def split_documents(write: Write, tmp_path: Path, texts: list[str]) -> Any:
 
 
 def test_fault_057_documents_in_both_parts_are_counted(write: Write, tmp_path: Path) -> None:
+    """Validation documents that are in the training part too are counted, and a note gives the number."""
     texts = [f"document number {i % 20}" for i in range(40)]  # each twice
     made = split_documents(write, tmp_path, texts)
     train, validation = (
@@ -277,11 +299,13 @@ def test_fault_057_documents_in_both_parts_are_counted(write: Write, tmp_path: P
 
 
 def test_fault_057_no_duplicates_control(write: Write, tmp_path: Path) -> None:
+    """Where no document is in both parts, none is counted."""
     made = split_documents(write, tmp_path, [f"document number {i}" for i in range(40)])
     assert (made.duplicates, made.notes) == (0, [])
 
 
 def test_fault_057_windows_never_cross_the_split(write: Write, tmp_path: Path) -> None:
+    """No window holds tokens of both the training and the validation part."""
     made = prepared(Sources([write("a.txt", "t" * 90 + "v" * 10)]), tmp_path)
     for store, letter in ((made.train, ord("t")), (made.validation, ord("v"))):
         windows = Windows(store, 8)
@@ -289,6 +313,7 @@ def test_fault_057_windows_never_cross_the_split(write: Write, tmp_path: Path) -
 
 
 def test_fault_058_pipe_does_not_hang(tmp_path: Path) -> None:
+    """A named pipe and /dev/zero are refused (3) without being read."""
     os.mkfifo(tmp_path / "pipe")
     error = refused(scan(str(tmp_path / "pipe")))
     assert "pipe" in error.what
@@ -298,6 +323,7 @@ def test_fault_058_pipe_does_not_hang(tmp_path: Path) -> None:
 
 
 def test_fault_058_circle_of_links(tmp_path: Path) -> None:
+    """A circle of symbolic links and a link to nothing are refused (3)."""
     (tmp_path / "a.txt").symlink_to(tmp_path / "b.txt")
     (tmp_path / "b.txt").symlink_to(tmp_path / "a.txt")
     assert "circle" in refused(scan(str(tmp_path / "a.txt"))).what
@@ -306,6 +332,7 @@ def test_fault_058_circle_of_links(tmp_path: Path) -> None:
 
 
 def test_fault_058_unreadable_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without read permission (the system call is faked) is refused (3) with its path."""
     path = write("a.txt", "secret")
 
     def denied(*_: object) -> int:
@@ -319,6 +346,7 @@ def test_fault_058_unreadable_file(write: Write, monkeypatch: pytest.MonkeyPatch
 
 
 def test_fault_058_error_while_reading(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input/output error while reading is a data error, not a traceback."""
     path = write("a.txt", "text")
 
     class Broken:
@@ -340,6 +368,7 @@ def test_fault_058_error_while_reading(write: Write, monkeypatch: pytest.MonkeyP
 
 
 def test_fault_058_system_error_while_hashing(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input/output error while hashing is refused (3) with the file, or standard input, named."""
     path = write("a.txt", "text")
 
     class Broken(io.BytesIO):
@@ -357,6 +386,7 @@ def test_fault_058_system_error_while_hashing(write: Write, tmp_path: Path, monk
 
 
 def test_fault_046_binary_file_in_a_folder(write: Write, tmp_path: Path) -> None:
+    """A binary file in a folder of texts is named (3) with a pattern that leaves it out, and the pattern works."""
     (tmp_path / "texts").mkdir()
     write("texts/a.txt", "text")
     bad = write("texts/b.png", b"\x89PNG\r\n\x1a\n" + bytes(100))
@@ -375,6 +405,7 @@ def test_named_gz_but_no_gzip(write: Write) -> None:
 
 
 def test_fault_040_no_advice_that_cannot_work(write: Write, tmp_path: Path) -> None:
+    """The advice of that error is one that works: a shorter sequence only where one fits, else more text."""
     for text in ("hello", "hello world"):  # 1 token for validation, then 2
         sources = Sources([write("a.txt", text)])
         fix = str(refused(partial(prepared, sources, tmp_path, sequence_length=128)).fix)
@@ -387,6 +418,7 @@ def test_fault_040_no_advice_that_cannot_work(write: Write, tmp_path: Path) -> N
 
 
 def test_fault_052_twice_the_same_key_or_column(write: Write) -> None:
+    """A JSON key or a text column that stands twice is refused (3) with file and line."""
     for line in ('{"text": "a", "text": "b"}', '{"text": "a", "n": {"x": 1, "x": 2}}'):
         path = write("a.jsonl", '{"text": "first"}\n' + line)
         error = refused(scan(path))
@@ -399,6 +431,7 @@ def test_fault_052_twice_the_same_key_or_column(write: Write) -> None:
 
 
 def test_fault_052_a_million_names_make_a_short_message(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of 100,000 names, or one name of 1,000,000 characters, make an error (3) under 400 characters long."""
     from trifecta.data import records
 
     compared: list[int] = []

@@ -17,7 +17,7 @@ from trifecta.errors import DataError
 
 @pytest.mark.parametrize("kind", ["byte", "char"])
 def test_fault_047_one_long_line_is_read_in_bounded_memory(kind: str, tmp_path: Path) -> None:
-    """A line of any length takes bounded memory: 64 MB of text grow the process by under 32 MB."""
+    """One line of 64 MB makes the process grow by less than 32 MB."""
     found = prepared(one_line(tmp_path / "line.txt", 64), kind)
     assert found is not None
     assert found["tokens"] == 64 * MiB
@@ -25,6 +25,7 @@ def test_fault_047_one_long_line_is_read_in_bounded_memory(kind: str, tmp_path: 
 
 
 def test_fault_047_control_a_line_read_at_once_is_noticed(tmp_path: Path) -> None:
+    """A line read at once makes the process grow by more than its 64 MB."""
     found = prepared(one_line(tmp_path / "line.txt", 64), "byte", plant=AT_ONCE)
     assert found is not None
     assert found["grown"] > 64 * MiB
@@ -32,7 +33,7 @@ def test_fault_047_control_a_line_read_at_once_is_noticed(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_fault_048_a_file_larger_than_memory_gives_the_same_tokens(tmp_path: Path) -> None:
-    """A file four times as large as the memory allowed gives the tokens that it gives without a limit."""
+    """A file four times as large as the memory allowed gives the same tokens as without a limit."""
     path = one_line(tmp_path / "large.txt", 128)
     capped = prepared(path, "byte", cap=32 * MiB)
     assert capped is not None, "out of memory"
@@ -43,6 +44,7 @@ def test_fault_048_a_file_larger_than_memory_gives_the_same_tokens(tmp_path: Pat
 
 
 def test_fault_048_control_a_file_read_at_once_is_noticed(tmp_path: Path) -> None:
+    """A file read at once doesn't fit into the memory allowed."""
     assert prepared(one_line(tmp_path / "large.txt", 128), "byte", cap=32 * MiB, plant=AT_ONCE) is None
 
 
@@ -67,8 +69,8 @@ def object_npy(folder: Path, name: str = "data.npy") -> Path:
 @pytest.mark.fast
 @pytest.mark.parametrize("name", ["data.npy", "data.txt", "data.jsonl", "data.csv"])
 def test_fault_077_an_object_npy_is_refused_unread(name: str, tmp_path: Path) -> None:
-    """A NumPy file of objects, whatever its name, is refused as binary data (3), since .npy isn't read at all; nothing
-    in it is unpickled."""
+    """A NumPy file of pickled objects is refused as binary data (3), also when it is called .txt, .jsonl or .csv;
+    nothing in it is unpickled."""
     path = object_npy(tmp_path).rename(tmp_path / name)
     with pytest.raises(DataError) as caught:
         Sources([str(path)]).scan()
@@ -79,6 +81,7 @@ def test_fault_077_an_object_npy_is_refused_unread(name: str, tmp_path: Path) ->
 
 @pytest.mark.fast
 def test_fault_077_control_a_loader_that_unpickles_is_noticed(tmp_path: Path) -> None:
+    """NumPy with pickles allowed runs the code in the file."""
     np.load(object_npy(tmp_path), allow_pickle=True)
     assert (tmp_path / "canary").exists()
     (tmp_path / "canary").unlink()

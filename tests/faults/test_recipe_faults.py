@@ -36,17 +36,19 @@ def refusal(load: Load, text: str) -> str:
 
 @pytest.mark.fast
 def test_fault_059_exponent_without_point_is_a_float(load: Load) -> None:
+    """`lr: 3e-4` is the number 0.0003, in a file and as an override."""
     assert load("training: {lr: 3e-4}").recipe.training.learning_rate == 3e-4
     assert collect(preset="small", overrides=["training.lr=3e-4"]).resolve().recipe.training.learning_rate == 3e-4
 
 
 def test_fault_059_060_control() -> None:
-    """PyYAML's own scalars would be wrong on each."""
+    """PyYAML's own reading of each of these values is wrong."""
     assert yaml.safe_load("[3e-4, no, 010, 12:30:45]") == ["3e-4", False, 8, 45045]
 
 
 @pytest.mark.fast
 def test_fault_060_scalars_of_yaml_1_1(load: Load) -> None:
+    """`no`, `12:30` and `010` have the type of their key or are refused (2): none becomes false, 750 or 8 unseen."""
     assert load("tracking: {sample: {prompt: no}}").recipe.tracking.sample.prompt == "no"
     assert load("tracking: {sample: {prompt: 12:30}}").recipe.tracking.sample.prompt == "12:30"
     assert load("training: {batch_size: 010}").recipe.training.batch_size == 10
@@ -57,6 +59,7 @@ def test_fault_060_scalars_of_yaml_1_1(load: Load) -> None:
 
 @pytest.mark.fast
 def test_fault_061_unknown_key(load: Load) -> None:
+    """An unknown key is refused (2) with file, line, column and the nearest known key."""
     found = refusal(load, "training:\n  epochs: 2\n  bacth_size: 3\n")
     assert found.startswith("recipe.yaml:3:3: training.bacth_size: unknown key; did you mean 'batch_size'?")
     with pytest.raises(RecipeErrors, match="unknown key; did you mean 'batch_size'"):
@@ -65,6 +68,7 @@ def test_fault_061_unknown_key(load: Load) -> None:
 
 @pytest.mark.fast
 def test_fault_062_duplicate_key(load: Load) -> None:
+    """A key that stands twice, also under its other name, is refused (2) with both lines."""
     assert "on line 2 and on line 3" in refusal(load, "training:\n  epochs: 2\n  epochs: 2\n")
     assert "on line 1 and on line 2" in refusal(load, "training: {epochs: 2}\ntraining: {seed: 2}\n")
     assert "recipe.yaml:2:3, and as model.HiddenDim at recipe.yaml:3:3" in refusal(
@@ -76,6 +80,8 @@ def test_fault_062_duplicate_key(load: Load) -> None:
 @pytest.mark.parametrize("key", ["training.epochs", "training.learning_rate", "model.d_model", "training.batch_size"])
 @pytest.mark.parametrize("value", ["-1", "0", ".nan", ".inf", "1e400", "text", "true", "null", "[1]", "{a: 1}"])
 def test_fault_063_out_of_range_or_wrong_type(key: str, value: str, load: Load) -> None:
+    """Values out of bounds or of a wrong type, NaN and infinity among them, are refused (2) with file, line, column and
+    key."""
     section, _, name = key.partition(".")
     found = refusal(load, f"{section}: {{{name}: {value}}}")
     assert found.startswith(f"recipe.yaml:1:{len(section) + len(name) + 6}: {key}"), found
@@ -98,13 +104,15 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_fault_064_bombs(name: str, load: Load) -> None:
-    """Aliases, depth, recursion, length and width are refused (2) within a second of processor time."""
+    """Aliases, depth, recursion, length and width beyond the limits are refused (2) within a second of processor
+    time."""
     start = time.process_time()
     refusal(load, BOMBS[name])
     assert time.process_time() - start < 1, "processor time, not wall time"
 
 
 def test_fault_064_control_without_limits_a_bomb_is_built(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the limit on aliases a bomb is built."""
     from trifecta.recipe import yaml_nodes
 
     bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -122,7 +130,7 @@ def test_fault_064_control_without_limits_a_bomb_is_built(load: Load, monkeypatc
      "!!python/module:os", "!x 1", "!!binary aGk=", "!!timestamp 2026-11-21", "!!set {a, b}"],
 )  # fmt: skip
 def test_fault_065_tags_are_refused_and_nothing_runs(value: str, load: Load, tmp_path: Path) -> None:
-    """Tags that would construct or run something are refused (2); nothing runs."""
+    """YAML tags that would construct or run something are refused (2); nothing runs."""
     found = refusal(load, f"training:\n  epochs: {value}\n")
     assert "recipe.yaml:2:11: unknown tag" in found
     with pytest.raises(RecipeErrors, match="command line: unknown tag"):
@@ -131,7 +139,7 @@ def test_fault_065_tags_are_refused_and_nothing_runs(value: str, load: Load, tmp
 
 
 def test_fault_065_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loader that constructs anything would have run it."""
+    """A loader that constructs anything runs the code in the tag."""
     monkeypatch.chdir(tmp_path)
     yaml.load("a: !!python/object/apply:os.system ['touch canary']", Loader=yaml.UnsafeLoader)
     assert (tmp_path / "canary").exists()
@@ -139,6 +147,8 @@ def test_fault_065_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.fast
 def test_fault_066_conflicts_name_both_keys_and_places(load: Load) -> None:
+    """Keys that contradict each other (heads and width, warm-up and steps) are refused (2), both named with their
+    places."""
     found = refusal(load, "model:\n  d_model: 128\n  num_heads: 5\ntraining:\n  warmup_steps: 9\n  max_steps: 8\n")
     both = [line for line in found.splitlines() if line.startswith("recipe")]
     assert both == [
@@ -156,6 +166,7 @@ def test_fault_066_conflicts_name_both_keys_and_places(load: Load) -> None:
      "a b", "C:x", "a..b", "\0", "é"],
 )  # fmt: skip
 def test_fault_069_run_names(name: str) -> None:
+    """Seventeen kinds of bad run names are refused (2) in a message of one line under 400 characters."""
     with pytest.raises(RecipeError) as caught:
         check_run_name(name)
     assert caught.value.exit_code == 2
@@ -165,7 +176,7 @@ def test_fault_069_run_names(name: str) -> None:
 
 @pytest.mark.fast
 def test_fault_069_control() -> None:
-    """Honest names pass, so the test above doesn't pass by refusing all."""
+    """Honest names pass, so the test doesn't pass by refusing all."""
     for name in ("shakespeare-auto-1a2b3c4d", "x", "run.1", "A_b-3"):
         assert check_run_name(name) == name
 

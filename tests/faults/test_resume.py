@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from runs import SETTINGS, Killed, final_bytes, losses, same, train, train_here, write_text
 
+from trifecta.errors import DataError
+
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -26,7 +28,8 @@ def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_fault_001_kill_nine_at_several_steps_gives_the_same_bytes(text: Path, whole: Path, tmp_path: Path) -> None:
-    """Mid-epoch with accumulation, dropout, shuffling; before the first save; twice at the same place."""
+    """Killed before the first save, twice at one step and in a later epoch, with accumulation, dropout and shuffling
+    on, a run ends with the same bytes and each step once in its journal."""
     out = tmp_path / "run"
     for step in (3, 13, 13, 41):
         assert train(text, out, at_step=step).returncode == -9
@@ -37,6 +40,7 @@ def test_fault_001_kill_nine_at_several_steps_gives_the_same_bytes(text: Path, w
 
 
 def test_fault_001_control_another_seed_is_noticed(text: Path, whole: Path, tmp_path: Path) -> None:
+    """Another seed gives other losses and other bytes."""
     out = tmp_path / "run"
     assert train(text, out, **{"training.seed": 43}).returncode == 0
     assert losses(out) != losses(whole)
@@ -74,7 +78,7 @@ def test_fault_003_two_resumes_from_one_checkpoint_are_identical(text: Path, tmp
 
 
 def test_fault_005_workers_change_nothing(text: Path, whole: Path, tmp_path: Path) -> None:
-    """Killed with two data workers and resumed with one, a run ends as without any."""
+    """Killed with two data workers and resumed with one, a run ends with the same bytes as a run without workers."""
     out = tmp_path / "run"
     assert train(text, out, at_step=13, **{"data.num_workers": 2}).returncode == -9
     assert train(text, out, **{"data.num_workers": 1}).returncode == 0
@@ -142,7 +146,8 @@ def test_fault_021_second_process_is_refused_and_a_dead_holder_is_not_in_the_way
 
 
 def test_fault_022_resume_modes(text: Path, tmp_path: Path) -> None:
-    """must refuses to start anew, never refuses to go on (4), auto does what fits."""
+    """`resume: must` is refused where there is nothing to resume, `never` where a run is already there (4 each); `auto`
+    starts a new run, and `must` goes on with it."""
     nothing = train(text, tmp_path / "new", resume="must")
     assert nothing.returncode == 4
     assert "nothing to resume" in nothing.stderr
@@ -170,7 +175,7 @@ def test_fault_010_unwritable_output_ends_before_the_first_step(text: Path, tmp_
 
 
 def test_numeric_037_same_seed_twice_same_bytes(text: Path, whole: Path, tmp_path: Path) -> None:
-    """The same seed in two processes: the same losses, weights and moments, bit for bit."""
+    """The same seed in two processes gives the same bytes."""
     assert train(text, tmp_path / "run").returncode == 0
     same(tmp_path / "run", whole)
     assert SETTINGS["model.dropout"] > 0
@@ -287,13 +292,14 @@ def test_fault_004_dropout_and_shuffling_are_resumed_exactly(text: Path, tmp_pat
 
 
 def test_fault_004_plain_runs_in_one_process_are_resumed_exactly(short_text: Path, tmp_path: Path) -> None:
-    """Without a planted bug, what the controls run is resumed exactly."""
+    """Without the bugs planted below, the same runs are resumed to the same bytes."""
     same(*whole_and_resumed(short_text, tmp_path))
 
 
 def test_fault_004_control_dropout_from_the_shared_generator_is_noticed(
     short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With dropout from torch's shared generator the resumed run differs."""
     monkeypatch.setattr("trifecta.training.step.seed_dropout", lambda *_: None)
     assert differ(*whole_and_resumed(short_text, tmp_path))
 
@@ -301,6 +307,7 @@ def test_fault_004_control_dropout_from_the_shared_generator_is_noticed(
 def test_fault_004_control_an_order_that_is_drawn_as_it_comes_is_noticed(
     short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With an order of samples drawn as it comes the resumed run differs."""
     import numpy as np
 
     from trifecta.data import Sampler
@@ -317,6 +324,7 @@ def test_fault_004_control_an_order_that_is_drawn_as_it_comes_is_noticed(
 def test_fault_003_control_a_choice_by_the_clock_is_noticed(
     short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With dropout drawn by the clock the two resumes differ."""
     import torch
 
     monkeypatch.setattr("trifecta.training.step.seed_dropout", lambda *_: torch.seed())
@@ -345,6 +353,7 @@ def test_fault_003_a_copy_without_links_is_resumed_too(text: Path, whole: Path, 
 def test_fault_005_control_an_order_that_depends_on_workers_is_noticed(
     short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Workers that turn the order of a batch round change the run."""
     from torch.utils.data import get_worker_info
 
     from trifecta.run import build
@@ -386,6 +395,7 @@ def test_fault_002_a_kill_between_a_save_and_its_links_loses_neither(
 def test_fault_010_control_an_error_left_unexplained_is_noticed(
     short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without the translation of errors the error has no exit code."""
     from contextlib import nullcontext
 
     from trifecta.training import files
@@ -400,6 +410,7 @@ def test_fault_010_control_an_error_left_unexplained_is_noticed(
 def test_fault_019_control_a_fingerprint_of_names_alone_is_noticed(
     short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A fingerprint of file names alone lets changed text pass."""
     from trifecta.data import Sources
 
     own = tmp_path / "words.txt"
@@ -412,7 +423,7 @@ def test_fault_019_control_a_fingerprint_of_names_alone_is_noticed(
 
 
 def test_fault_020_a_changed_tokenizer_is_refused_by_name(short_text: Path, tmp_path: Path) -> None:
-    """Another tokenizer on resume is refused with exit code 4, named with both values."""
+    """Another tokenizer on resume is refused (4), the key named with both values."""
     from trifecta.errors import CheckpointError
 
     with pytest.raises(Killed):
@@ -425,6 +436,7 @@ def test_fault_020_a_changed_tokenizer_is_refused_by_name(short_text: Path, tmp_
 def test_fault_020_control_an_unchecked_recipe_is_noticed(
     short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without the comparison of recipes no error names the changed key."""
     from trifecta.errors import TrifectaError
     from trifecta.run import folder
 
@@ -439,6 +451,7 @@ def test_fault_020_control_an_unchecked_recipe_is_noticed(
 def test_fault_021_control_a_lock_that_holds_nothing_is_noticed(
     short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With a lock that locks nothing, a second process trains."""
     from contextlib import nullcontext
 
     from trifecta.training import lock
@@ -451,6 +464,7 @@ def test_fault_021_control_a_lock_that_holds_nothing_is_noticed(
 def test_fault_022_control_a_run_that_is_overlooked_is_noticed(
     short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where the checkpoints are overlooked, `never` trains over a run."""
     from trifecta.errors import CheckpointError
     from trifecta.training import checkpoint
 
@@ -463,6 +477,7 @@ def test_fault_022_control_a_run_that_is_overlooked_is_noticed(
 
 
 def test_fault_024_025_control_a_signal_that_nobody_hears_is_noticed(text: Path, tmp_path: Path) -> None:
+    """A run that doesn't listen for SIGTERM dies of it without a save."""
     deaf = "import contextlib, trifecta.run.trainer as t; t.stop_on_signals = lambda: contextlib.nullcontext(bool)"
     stopped = train(text, tmp_path / "run", at_step=3, signal=15, plant=deaf)
     assert stopped.returncode == -15
@@ -516,3 +531,54 @@ def test_changed_settings_are_taken_and_recorded(short_text: Path, tmp_path: Pat
     for key, value in changed.items():
         assert any(note.startswith(f"changed on resume: {key}: ") and note.endswith(f" -> {value}") for note in notes)
     assert {event["step"] % 5 for event in events if event["event"] == "evaluation"} - {0} <= {events[-1]["step"] % 5}
+
+
+def test_validation_files_stay_those_of_the_run_when_a_preset_is_given_again(short_text: Path, tmp_path: Path) -> None:
+    other = write_text(tmp_path / "other.txt", words=200, seed=1)
+    data = {"data.validation_paths": [str(other)]}
+    first = train(short_text, tmp_path / "run", **data, **{"training.epochs": 1})
+    assert first.returncode == 0, first.stderr
+    again = train_here_without_data(tmp_path / "run", **{"training.epochs": 2})
+    assert again.status == "finished"
+
+
+def train_here_without_data(out: Path, **settings: Any) -> Any:
+    """The same preset and settings over a run's folder, without naming its text."""
+    import trifecta
+
+    return trifecta.train(preset="small", out=out, settings=SETTINGS | settings)
+
+
+def test_a_text_that_was_moved_is_told_how_to_go_on(tmp_path: Path) -> None:
+    text = write_text(tmp_path / "a.txt", words=300)
+    assert train(text, tmp_path / "run", **{"training.epochs": 1}).returncode == 0
+    whole_text = text.rename(tmp_path / "b.txt")
+    with pytest.raises(DataError) as caught:
+        train_here_without_data(tmp_path / "run", **{"training.epochs": 2})
+    assert f"trifecta train -o {tmp_path / 'run'} 'data.paths=[FILE]'" in str(caught.value.fix)
+    assert train_here_without_data(tmp_path / "run", **{"training.epochs": 2, "data.paths": [str(whole_text)]}).step > 0
+
+
+def test_loading_goes_on_to_the_next_checkpoint_when_training_removes_one(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest checkpoint vanishes after it was found, as `keep_last_n` lets it; nothing of it is needed later."""
+    import trifecta
+    from trifecta.run import opened
+
+    place = tmp_path / "run"
+    shutil.copytree(whole, place, symlinks=True)
+    find, found = opened.folder.find_checkpoint, []
+
+    def losing(path: Path, warn: Any) -> Any:
+        found.append(find(path, warn))
+        if len(found) == 1:
+            shutil.rmtree(found[0].folder)
+        return found[-1]
+
+    monkeypatch.setattr(opened.folder, "find_checkpoint", losing)
+    run = trifecta.load(place)
+    assert len(found) == 2
+    assert run.step == found[1].step < found[0].step
+    shutil.rmtree(place)
+    assert run.generate("a", max_tokens=3, seed=1).startswith("a")

@@ -51,7 +51,7 @@ def reloaded(folder: Path) -> Gpt:
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_numeric_042_an_exported_model_comes_back_with_the_same_logits(kind: str, tmp_path: Path) -> None:
-    """Export to files and back: logits differ by exactly 0, and every weight is the same."""
+    """Exported to files and read back, a model gives logits that differ by exactly 0, and every weight is the same."""
     model, fields = make(kind)
     again = reloaded(exported(model, fields, tmp_path))
     assert torch.equal(again(tokens()), model(tokens()))
@@ -62,6 +62,7 @@ def test_numeric_042_an_exported_model_comes_back_with_the_same_logits(kind: str
 def test_numeric_042_control_a_weight_left_behind_is_noticed(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Weights of a single norm changed by 1e-6 give other logits."""
     plain = hf.from_hf_state
 
     def forgetful(state: Any, config: Any) -> Any:

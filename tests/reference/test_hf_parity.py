@@ -88,12 +88,13 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_numeric_031_logits_loss_and_every_gradient(variant: str) -> None:
-    """Logits, loss and every gradient equal Hugging Face's GPT-2 and Llama to 1e-5."""
+    """Logits, loss and every gradient equal those of Hugging Face's GPT-2 and Llama with the same weights, to 1e-5."""
     theirs = VARIANTS[variant]()
     assert max(differences(theirs, ours_of(theirs))) <= TOLERANCE
 
 
 def test_numeric_031_control_swapped_query_and_key() -> None:
+    """Query and key weights swapped: the logits are off by more than 1e-3."""
     theirs = llama()
     ours = ours_of(theirs)
     with torch.no_grad():
@@ -103,6 +104,8 @@ def test_numeric_031_control_swapped_query_and_key() -> None:
 
 
 def test_numeric_031_control_wrong_rotary_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotary positions on neighbouring pairs: the logits are off by more than 1e-3."""
+
     def interleaved(x: Tensor, rows: Tensor) -> Tensor:
         half = x.shape[-1] // 2
         cosines, sines = rows[:, None, :half], rows[:, None, -half:]
@@ -115,6 +118,7 @@ def test_numeric_031_control_wrong_rotary_pairs(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_numeric_031_control_other_gelu() -> None:
+    """The exact GELU in place of its approximation misses the tolerance."""
     theirs = gpt2()
     ours = ours_of(theirs)
     for block in ours.blocks:

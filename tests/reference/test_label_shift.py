@@ -43,13 +43,14 @@ def trained(shift: int) -> tuple[Gpt, float]:
 
 
 def test_numeric_022_greedy_generation_reproduces_the_cycle() -> None:
-    """Trained on a cycle, greedy generation writes the cycle exactly."""
+    """Trained on a cycle of seven tokens, greedy generation writes the cycle exactly."""
     model, loss = trained(1)
     assert loss < 0.1
     assert list(generate(model, [3, 1], max_tokens=14, temperature=0.0)) == [4, 0, 5, 2, 6, 3, 1] * 2
 
 
 def test_numeric_022_control_double_shift_falls_too_but_writes_something_else() -> None:
+    """With targets shifted twice the loss falls too, but something else is written."""
     model, loss = trained(2)
     assert loss < 0.1, "its loss alone can't tell"
     assert list(generate(model, [3, 1], max_tokens=14, temperature=0.0)) != [4, 0, 5, 2, 6, 3, 1] * 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -10,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from trifecta.errors import ResourceError
 
@@ -76,6 +79,24 @@ def build_beside(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(folder.with_suffix(".damaged.building"), ignore_errors=True)
+
+
+def summed(value: Any) -> bytes:
+    """A value as JSON with its SHA-256, as `read_summed` wants it."""
+    return json.dumps({"value": value, "sha256": _sum(value)}).encode()
+
+
+def read_summed(path: Path) -> Any:
+    """The value of a file made of `summed`; None where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+        return found["value"] if found["sha256"] == _sum(found["value"]) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _sum(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def write_beside(target: Path, content: bytes) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trifecta.data.cache import write_beside
+from trifecta.data.cache import read_summed, summed, write_beside
 
 _SETTLED_NS = 2_000_000_000
 """A file that changed this shortly before it was hashed may change again within one tick of its clock."""
@@ -32,9 +31,8 @@ class KnownHashes:
         )
         self._known: dict[str, list[str | int]] = {}
         self._changed = False
-        with contextlib.suppress(OSError, ValueError):
-            found = json.loads(self._file.read_text())
-            self._known = found if isinstance(found, dict) else {}
+        found = read_summed(self._file)
+        self._known = found if isinstance(found, dict) else {}
 
     def sha256_of(self, path: Path, read: Callable[[], str]) -> str:
         """The file's hash: the known one if the file is unchanged, else what `read` finds."""
@@ -54,7 +52,7 @@ class KnownHashes:
         """Keeps what is new; a cache that can't be written only costs time."""
         if self._changed:
             with contextlib.suppress(OSError):
-                write_beside(self._file, json.dumps(self._known).encode())
+                write_beside(self._file, summed(self._known))
 
 
 def _identity(path: Path) -> list[int] | None:

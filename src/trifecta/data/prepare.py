@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from trifecta.data.cache import build_beside, default_cache_dir, explain_disk_errors
+from trifecta.data.cache import build_beside, default_cache_dir, explain_disk_errors, read_summed, summed
 from trifecta.data.pieces import Piece, training_texts
 from trifecta.data.sources import FORMAT_VERSION, Progress, Scan, Sources
 from trifecta.data.split import Part, Split, choose_split
@@ -174,16 +174,15 @@ def _build(
         "duplicates": duplicates,
         "notes": _notes(writers, duplicates),
     }
-    (folder / "meta.json").write_text(json.dumps({"meta": meta, "hash": _hash(meta)}))
+    (folder / "meta.json").write_bytes(summed(meta))
 
 
 def _open(entry: Path, load_tokenizer: Callable[[str], T]) -> tuple[list[TokenStore], T, dict[str, Any]] | None:
     """The entry of the cache, or None when it is missing or damaged."""
     try:
-        saved = json.loads((entry / "meta.json").read_text())
-        meta = saved["meta"]
+        meta = read_summed(entry / "meta.json")
         tokenizer_json = (entry / "tokenizer.json").read_text(encoding="utf-8")
-        if saved["hash"] != _hash(meta) or meta["tokenizer"] != _hash(tokenizer_json):
+        if meta["tokenizer"] != _hash(tokenizer_json):
             return None
         parts = meta["parts"]
         stores = [TokenStore(entry, part, parts[part], f"{entry.name}/{part}") for part in _PARTS]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from trifecta.data.builtin import builtin_documents
-from trifecta.data.cache import default_cache_dir, explain_disk_errors, write_beside
+from trifecta.data.cache import default_cache_dir, explain_disk_errors, read_summed, summed, write_beside
 from trifecta.data.decoding import TextDecoder
 from trifecta.data.files import InputFile, explain_read_errors, find_files, open_regular, read_chunks
 from trifecta.data.hashes import KnownHashes
@@ -117,8 +117,8 @@ class Sources:
         """
         fingerprint = self.fingerprint(progress)
         known = self.cache_dir / "scans" / f"{fingerprint}.json"
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(known.read_text())
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            found = read_summed(known)
             scan, notes = Scan(**found["scan"]), found["notes"]
             if scan.fingerprint == fingerprint:
                 self._read_notes = [(int(number), str(note)) for number, note in notes]
@@ -141,7 +141,7 @@ class Sources:
         self._read_notes = notes
         scan = Scan(fingerprint, documents, characters, size)
         with contextlib.suppress(OSError):  # only saves time
-            write_beside(known, json.dumps({"scan": asdict(scan), "notes": notes}).encode())
+            write_beside(known, summed({"scan": asdict(scan), "notes": notes}))
         return scan
 
     def fingerprint(self, progress: Progress | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import zlib
 from array import array
@@ -63,12 +62,15 @@ class TokenStore:
         tokens = self.tokens[chunk * self._chunk : (chunk + 1) * self._chunk]
         if zlib.crc32(tokens.data) != self._sums[chunk]:
             folder, part = self._arguments[:2]
-            with contextlib.suppress(OSError):
-                (folder / "meta.json").unlink()  # without it the folder is no store
+            fix = "run the same command again: the tokens are made anew from the text; check the disk too"
+            try:
+                (folder / "meta.json").unlink(missing_ok=True)  # without it the folder is no store
+            except OSError:
+                fix = "this cache can't be written, so choose another: data.cache_dir=FOLDER (or TRIFECTA_CACHE)"
             raise DataError(
                 f"the cached tokens are damaged between byte {chunk * _CHUNK_BYTES} and {(chunk + 1) * _CHUNK_BYTES}",
                 where=str(folder / f"{part}.tokens"),
-                fix="run the same command again: the tokens are made anew from the text; check the disk too",
+                fix=fix,
             )
         self._checked[chunk] = True
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from itertools import islice
 from pathlib import Path
 
-from trifecta.data.cache import build_beside, explain_disk_errors
+from trifecta.data.cache import build_beside, explain_disk_errors, read_summed, summed
 from trifecta.data.prepare import Encoder
 from trifecta.data.sources import FORMAT_VERSION, Progress, Sources
 from trifecta.data.store import PartWriter, TokenStore
@@ -56,11 +55,11 @@ def _build(
                 progress("tokenizing", min(1.0, writer.characters / characters))
     finally:
         writer.close()
-    (folder / "meta.json").write_text(json.dumps(writer.finish()))
+    (folder / "meta.json").write_bytes(summed(writer.finish()))
 
 
 def _open(entry: Path) -> TokenStore | None:
     try:
-        return TokenStore(entry, "validation", json.loads((entry / "meta.json").read_text()), entry.name)
+        return TokenStore(entry, "validation", read_summed(entry / "meta.json"), entry.name)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,7 +13,7 @@ import torch
 
 from trifecta.data.store import TokenStore
 from trifecta.data.whole import tokenize_whole
-from trifecta.errors import CheckpointError
+from trifecta.errors import CheckpointError, TrifectaError
 from trifecta.evaluation.evaluate import evaluate as run_evaluation
 from trifecta.execution.device import resolve_device
 from trifecta.inference.generate import generate, generate_batch
@@ -31,7 +31,7 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """A checkpoint with its recipe and tokenizer; the model is built when first asked for, on the run's device.
+    """A checkpoint with its recipe and tokenizer; the model is on the run's device.
 
     folder: the checkpoint's. step: updates it has had.
     """
@@ -98,16 +98,26 @@ class Run:
 def load(path: str | Path) -> Run:
     """Opens a run's newest checkpoint, or the very checkpoint that the path names.
 
+    Everything is read now: while the run is trained, its older checkpoints go.
+
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    found = folder.find_checkpoint(Path(path), lambda message: warnings.warn(message, stacklevel=2))
-    return Run(
-        folder=found.folder,
-        recipe=folder.read_recipe(found.folder),
-        tokenizer=load_tokenizer(found.folder / folder.TOKENIZER),
-        step=found.step,
-    )
+    while True:
+        found = folder.find_checkpoint(Path(path), lambda message: warnings.warn(message, stacklevel=2))
+        try:
+            run = Run(
+                folder=found.folder,
+                recipe=folder.read_recipe(found.folder),
+                tokenizer=load_tokenizer(found.folder / folder.TOKENIZER),
+                step=found.step,
+            )
+            _ = run.model
+        except (TrifectaError, OSError):
+            if found.folder.exists():
+                raise
+        else:
+            return run
 
 
 def evaluate(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from trifecta.data.sources import Sources
-from trifecta.errors import RecipeError
+from trifecta.errors import DataError, RecipeError
 from trifecta.execution.device import resolve_device
 from trifecta.execution.precision import resolve_precision
 from trifecta.recipe.changes import refused_hash
@@ -44,11 +44,19 @@ def resolve(request: Request, out: Path | None = None, notify: Callable[[str], N
     tree = _collect(request)
     draft = tree.resolve(None)
     if here is not None and not draft.written & {"data.paths", "data.builtin"}:
-        paths = folder.read_recipe(here.parent).data.paths
-        if paths:
-            tree = _collect(replace(request, data=tuple(paths)))
+        data = folder.read_recipe(here.parent).data
+        if data.paths:
+            kept = {} if "data.validation_paths" in draft.written else {"data.validation_paths": data.validation_paths}
+            flags = {**request.flags, **{key: ("the run", paths) for key, paths in kept.items() if paths}}
+            tree = _collect(replace(request, data=tuple(data.paths), flags=flags))
             draft = tree.resolve(None)
-    return _with_text(tree, draft.recipe, notify)
+    try:
+        return _with_text(tree, draft.recipe, notify)
+    except DataError as error:
+        if here is not None and not request.data and not all(Path(path).exists() for path in draft.recipe.data.paths):
+            moved = f"if the text was moved: trifecta train -o {out} 'data.paths=[FILE]' (- for standard input)"
+            error.fix = f"{error.fix}; {moved}" if error.fix else moved
+        raise
 
 
 def _collect(request: Request) -> Tree:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections import deque
@@ -177,7 +178,9 @@ class _Training:
         }
         recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=kept)})
         changed = folder.check_resumable(old, recipe, self.place)
-        return recipe, [f"changed on resume: {change.key}: {change.old} -> {change.new}" for change in changed]
+        return recipe, [
+            f"changed on resume: {change.key}: {_yaml(change.old)} -> {_yaml(change.new)}" for change in changed
+        ]
 
     def _restore(self) -> None:
         fingerprints = {"data": self.data.fingerprint, "tokenizer": fingerprint(self.data.tokenizer)}
@@ -324,7 +327,9 @@ class _Training:
             "total_steps": self.total_steps,
             "steps_per_epoch": self.plan.steps_per_epoch,
             "log_every_n_steps": recipe.tracking.log_every_n_steps,
-            "epochs": -(-self.total_steps // self.plan.steps_per_epoch),
+            "epoch": self.plan.finished_epochs(self.state.progress.samples_seen) + 1,
+            "step_in_epoch": self.plan.step_in_epoch(self.state.progress.samples_seen),
+            "epochs": self.plan.epochs_in_all(self.state.progress.step, self.state.progress.samples_seen),
             "resumed_from": self.saved.step if self.saved else None,
         }
 
@@ -357,6 +362,11 @@ class _Training:
         checkpoint.failpoint("unlinked")
         self._point_to(saved)
         checkpoint.prune(self.root, self.recipe.training.keep_last_n, {saved.folder})
+
+
+def _yaml(value: Any) -> str:
+    """A value as a recipe has it: null, true, 3."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _versions() -> dict[str, str]:

@@ -29,6 +29,7 @@ class Meter:
         self._epoch_sum = [0.0, 0]
         self._epoch_mean: tuple[int, float | None] = (-1, None)
         self._began = (0.0, 0)
+        self._epoch_began = 0
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         handle = getattr(self, f"_on_{event['event']}", None)
@@ -39,10 +40,13 @@ class Meter:
         self.start = dict(event)
         self.step = event.get("resumed_from") or 0
         self._began = (self._clock(), self.step)
+        self.epoch = int(event.get("epoch") or 1)
+        self._epoch_began = self.step - int(event.get("step_in_epoch") or 0)
 
     def _on_step(self, event: Mapping[str, Any]) -> None:
         if event["epoch"] != self.epoch:
             self._epoch_sum = [0.0, 0]
+            self._epoch_began = event["step"] - 1
         self.step, self.epoch = event["step"], event["epoch"]
         self.loss, self.learning_rate = event["loss"], event["learning_rate"]
         self.skipped += bool(event.get("skipped"))
@@ -78,7 +82,7 @@ class Meter:
     def step_in_epoch(self) -> tuple[int, int]:
         """Step within the epoch, and steps of an epoch (or of the run, when that is shorter)."""
         per_epoch = int(self.start.get("steps_per_epoch") or self.total_steps or 1)
-        position = min(max(1, self.step - (self.epoch - 1) * per_epoch), per_epoch)
+        position = min(max(1, self.step - self._epoch_began), per_epoch)
         return position, max(position, min(per_epoch, self.total_steps or per_epoch))
 
     @property

@@ -172,19 +172,29 @@ def candidates(root: Path) -> list[Path]:
     return sorted((p for p in root.glob("step-*") if p.is_dir() and not p.is_symlink()), reverse=True)
 
 
+_LOOKS = 20
+"""How often to look for the newest checkpoint while a training process keeps replacing it."""
+
+
 def newest(root: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint that is whole; damaged ones are named and passed over. None if there never was one.
 
     Raises:
         CheckpointError: there are checkpoints, and none is whole.
     """
-    damaged = []
-    for folder in candidates(root):
-        try:
-            return verify(folder)
-        except CheckpointError as error:
-            damaged.append(str(error))
-            warn(f"damaged checkpoint passed over: {error}")
+    for _ in range(_LOOKS):
+        damaged, pruned = [], False
+        for folder in candidates(root):
+            try:
+                return verify(folder)
+            except (CheckpointError, FileNotFoundError) as error:
+                if folder.exists():
+                    damaged.append(str(error))
+                    warn(f"damaged checkpoint passed over: {error}")
+                else:
+                    pruned = True
+        if not pruned:
+            break
     if damaged:
         raise CheckpointError(
             "none of the checkpoints is whole:\n  " + "\n  ".join(damaged), where=str(root),

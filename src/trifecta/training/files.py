@@ -160,12 +160,18 @@ def disk_errors(folder: Path, needed_bytes: int, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno == errno.EFBIG:
+            raise ResourceError(
+                f"a file can't grow as large as {what} needs, about {max(needed_bytes, 4096):,} bytes",
+                where=str(folder),
+                fix="raise the limit on file sizes (`ulimit -f`), or choose a folder on another disk with -o",
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
             raise ResourceError(
                 f"the disk is full: {what} needs about {max(needed_bytes, 4096):,} bytes, {free:,} are free",
                 where=str(folder),
-                fix="free some space, or lower training.keep_last_n; the last saved checkpoint is intact",
+                fix="free some space, or lower training.keep_last_n; what was saved before is intact",
             ) from error
         if error.errno in _UNWRITABLE:
             reason = (error.strerror or str(error)).lower()

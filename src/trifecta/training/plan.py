@@ -66,6 +66,17 @@ class Plan:
             yield update
             samples_seen += sum(micro.stop - micro.start for micro in update)
 
+    def step_in_epoch(self, samples_seen: int) -> int:
+        """Updates of this size that the epoch has had so far, or would have had after another size."""
+        return samples_seen % self.samples // self._samples_per_step
+
+    def epochs_in_all(self, step: int, samples_seen: int) -> int:
+        """Epochs that the whole run touches."""
+        epoch, position = divmod(samples_seen, self.samples)
+        ahead = self.total_steps(step, samples_seen) - step
+        here = -(-(self.samples - position) // self._samples_per_step) if position else 0
+        return epoch + (position > 0) + max(0, -(-(ahead - here) // self.steps_per_epoch))
+
     def finished_epochs(self, samples_seen: int) -> int:
         """Whole epochs seen."""
         return samples_seen // self.samples

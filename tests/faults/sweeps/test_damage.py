@@ -72,7 +72,8 @@ def goes_on(killed: Path, whole: Path, text: Path, out: Path, damage: Any) -> No
 def test_fault_011_each_file_cut_short(
     killed: Path, whole: Path, text: Path, tmp_path: Path, name: str, share: float
 ) -> None:
-    """Each file of the newest checkpoint cut to 0, 50 and 99 %: named, the one before used, the same bytes."""
+    """Where a file of the newest checkpoint is cut to 0, 50 or 99 %, the run says so, goes on from the checkpoint
+    before and ends with the same bytes."""
 
     def cut(folder: Path) -> None:
         content = (folder / name).read_bytes()
@@ -86,14 +87,16 @@ def test_fault_011_each_file_cut_short(
 def test_fault_012_a_bit_of_each_file_and_the_run_goes_on(
     killed: Path, whole: Path, text: Path, tmp_path: Path, name: str, seed: int
 ) -> None:
-    """One bit flipped anywhere in the newest checkpoint: named, the one before used, the same bytes."""
+    """Where a random bit of any file of the newest checkpoint is flipped, the run says so, goes on from the checkpoint
+    before and ends with the same bytes."""
     rng = random.Random(f"{name} {seed}")
     goes_on(killed, whole, text, tmp_path / "run", lambda folder: flip(folder / name, rng))
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_fault_012_hundreds_of_bits(killed: Path, tmp_path: Path, name: str) -> None:
-    """Each of 400 flipped bits in each file is noticed."""
+    """Of 400 random bits of each file of a checkpoint, flipped one at a time, each is noticed, and the checkpoint
+    before is used."""
     root = tmp_path / "checkpoints"
     shutil.copytree(killed / "checkpoints", root, symlinks=True)
     path, rng = root / "step-00000006" / name, random.Random(name)
@@ -114,7 +117,8 @@ def test_fault_012_hundreds_of_bits(killed: Path, tmp_path: Path, name: str) -> 
 def test_fault_012_a_bit_beside_the_checkpoints(
     killed: Path, whole: Path, text: Path, tmp_path: Path, name: str, seed: int
 ) -> None:
-    """What lies beside the checkpoints is written anew or only looked at: a bit of it changes no step."""
+    """A bit flipped in what lies beside the checkpoints (recipe, tokenizer, journal, lock) changes neither weights nor
+    moments."""
     out = tmp_path / "run"
     shutil.copytree(killed, out, symlinks=True)
     (out / ".lock").write_text("process 1\n")

@@ -36,7 +36,8 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_fault_009_full_after_k_bytes(
     short: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    """Full after any number of bytes within the first saves: 6 with the figures; with room again, the same bytes."""
+    """A disk that fills up after any number of bytes within the first saves ends the run (6) with the bytes needed and
+    free, and leaves nothing half written; with room again, the run ends with the same bytes."""
     text, whole = short
     size = sum(path.stat().st_size for path in (whole / "checkpoints" / "final").iterdir())
     opening, room = files.open_binary, [int(size * share)]
@@ -56,12 +57,12 @@ def test_fault_009_full_after_k_bytes(
 def test_fault_009_file_size_limit(
     text: Path, whole: Path, settings: Settings, tmp_path: Path, limit: int
 ) -> None:  # fmt: skip
-    """A limit on the size of files, whose error is another one (EFBIG), met by journal, weights or moments: 6, then the
-    same bytes without it."""
+    """A limit on the size of files (its error is EFBIG), met by journal, weights or moments, ends the run (6); without
+    the limit, the run ends with the same bytes."""
     capped = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
     refused = train(text, tmp_path / "run", plant=capped, **settings)
     assert refused.returncode == 6, refused.stderr
-    assert "the disk is full" in refused.stderr
+    assert "a file can't grow as large as" in refused.stderr
     assert train(text, tmp_path / "run", **settings).returncode == 0
     same(tmp_path / "run", whole)
 
@@ -78,8 +79,8 @@ def can_mount(place: Path) -> bool:
 def test_fault_009_a_real_small_disk(
     text: Path, whole: Path, settings: Settings, tmp_path: Path, kilobytes: int, record_property: Any
 ) -> None:
-    """A real full disk, a tmpfs of a few KB (a file-size limit where none may be mounted): 6; with room again, the
-    same bytes."""
+    """A real full disk, a tmpfs of a few KB (a limit on file sizes where none may be mounted), ends the run (6); with
+    room again, the run ends with the same bytes."""
     place = tmp_path / "small"
     place.mkdir()
     if not can_mount(place):

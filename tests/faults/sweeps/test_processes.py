@@ -69,8 +69,8 @@ def durations(text: Path, out: Path, settings: Settings) -> dict[str, float]:
 
 
 def test_fault_001_twenty_kills_in_one_run(text: Path, whole: Path, settings: Settings, tmp_path: Path) -> None:
-    """Twenty kills at random moments in one run, at least three each in a step, an evaluation and a save: the same
-    losses, weights and moments, and each step once in the journal."""
+    """Killed twenty times at random moments, at least three times each in a step, an evaluation and a save, a run ends
+    with the same bytes and each step once in its journal."""
     long = durations(text, tmp_path / "probe", settings)
     rng, out, last = random.Random(1), tmp_path / "run", losses(whole)[-1][0]
     hits: Counter[str] = Counter()
@@ -117,7 +117,7 @@ STAGES = ["begin", "model.safetensors", "optimizer.safetensors", "recipe.yaml", 
 def test_fault_002_killed_at_every_stage_again_and_again(
     text: Path, whole: Path, settings: Settings, tmp_path: Path, stage: str
 ) -> None:
-    """A run killed at the same stage of its saves twice over goes on to the same bytes."""
+    """A run killed twice over at the same stage of its saves goes on to the same bytes."""
     out = tmp_path / "run"
     for _ in range(2):
         assert train(text, out, environment={"TRIFECTA_FAILPOINT": stage}, **settings).returncode == -9
@@ -127,7 +127,7 @@ def test_fault_002_killed_at_every_stage_again_and_again(
 
 
 def test_fault_021_two_processes_at_once(text: Path, whole: Path, settings: Settings, tmp_path: Path) -> None:
-    """Of two processes started at once in one folder one trains; the other ends with 2 and names the holder."""
+    """Of two processes started at once in one folder one trains; the other ends (2) and names the holder."""
     go = tmp_path / "go"
     waiting = f"""
 import pathlib, time, trifecta.training.loop as loop
@@ -157,8 +157,8 @@ loop.update = patient
 def test_fault_024_025_signals_at_random_moments(
     text: Path, whole: Path, settings: Settings, tmp_path: Path, seed: int
 ) -> None:
-    """SIGTERM and SIGINT at random moments of steps, evaluations and saves: each ends with a save, and what goes on
-    ends with the same bytes."""
+    """At random moments of steps, evaluations and saves, SIGTERM and Ctrl-C (SIGINT) each end the run with a save;
+    resumed, it ends with the same bytes."""
     rng, out = random.Random(seed), tmp_path / "run"
     long = durations(text, tmp_path / "probe", settings)
     for number, status in ((15, "terminated"), (2, "interrupted"), (15, "terminated")):

@@ -14,8 +14,8 @@ from large import MiB, one_line, prepared
 @pytest.mark.sweep
 @pytest.mark.timeout(560)
 def test_fault_047_048_one_line_of_two_gigabytes_in_a_tenth_of_a_gigabyte(tmp_path: Path) -> None:
-    """One line of 2 GB, prepared by a process that may take 96 MB more than it starts with, gives the tokens that its
-    bytes are, in bounded memory."""
+    """One line of 2 GB becomes exactly the tokens that its bytes are, in a process that may take 96 MB more than it
+    starts with."""
     path = one_line(tmp_path / "line.txt", 2048)
     found = prepared(path, "byte", cap=96 * MiB)
     assert found is not None, "out of memory"

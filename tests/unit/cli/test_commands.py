@@ -63,7 +63,7 @@ def test_train_hands_over_what_was_asked(stand_in, capsys: pytest.CaptureFixture
     ("status", "code"), [("finished", 0), ("stopped_early", 0), ("interrupted", 130), ("terminated", 143)]
 )
 def test_fault_024_025_how_a_run_ended_is_the_exit_code(stand_in, capsys, status: str, code: int):
-    """The command ends with 143 after SIGTERM and with 130 after Ctrl-C."""
+    """The command ends with exit code 143 after SIGTERM and with 130 after Ctrl-C."""
 
     stand_in(train=lambda *_, **__: result(status))
     assert main(["train", "--quiet"]) == code
@@ -251,6 +251,7 @@ def test_generate(stand_in, capsys):
 
 @pytest.mark.fast
 def test_fault_084_generate_on_a_terminal_is_inert(stand_in, capsys, monkeypatch: pytest.MonkeyPatch):
+    """`trifecta generate` writes escape sequences of the generated text visibly to a terminal, not as commands."""
     stand_in(load=lambda _: FakeRun())
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert main(["generate", "runs/x"]) == 0
@@ -449,6 +450,7 @@ DAMAGED = {
 
 
 def test_fault_091_a_damaged_run_hides_no_other(tmp_path: Path, capsys):
+    """`trifecta runs` lists runs with damaged journals as damaged, and the others as they are."""
     root = tmp_path / "runs"
     whole = write_journal(root, "whole", STEP)
     write_journal(root, "failed", STEP + '{"event": "end", "status": "failed"}\n')

@@ -101,6 +101,8 @@ def test_nothing_is_overwritten(tmp_path: Path):
 
 @pytest.mark.fast
 def test_fault_009_full_disk_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file that a command writes is refused on a full disk (6), and no part of it stays."""
+
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 

@@ -136,6 +136,7 @@ def test_a_prompt_that_cannot_be_used_ends_nothing():
 
 @pytest.mark.fast
 def test_fault_084_generated_escapes_are_inert():
+    """The interactive prompt shows generated escape sequences visibly; the model still sees what it wrote."""
     text, _, repl = talk(["a"], FakeRun(["\x1b[2J", "b"]))
     assert "␛[2Jb" in text
     assert "\x1b" not in text

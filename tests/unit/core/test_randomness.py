@@ -37,6 +37,7 @@ def test_permute_far_positions_of_huge_sizes_at_once() -> None:
 
 @pytest.mark.fast
 def test_numeric_037_same_seed_same_bytes_other_seed_differs() -> None:
+    """Random streams follow from seed and purpose: the same give the same bytes, others differ."""
     assert key(1, "a", 2) == 8632851004425999566, "the same on every machine"
     assert len({key(s, p, c) for s in (1, 2) for p in ("a", "b") for c in (1, 2)}) == 8
     assert numpy_generator(1, "a").bytes(8) == numpy_generator(1, "a").bytes(8)

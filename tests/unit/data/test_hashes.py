@@ -85,7 +85,7 @@ def test_a_file_that_changed_just_now_is_hashed_again(tmp_path: Path, age: int) 
         assert hashed([file], tmp_path / "cache")[1] == ["a.txt"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', "\x00"])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', "\x00", "[" * 200_000])
 def test_a_damaged_memory_is_only_forgotten(tmp_path: Path, content: str) -> None:
     file = old(tmp_path / "a.txt", "some text")
     first, _ = hashed([file], tmp_path / "cache")
@@ -93,6 +93,24 @@ def test_a_damaged_memory_is_only_forgotten(tmp_path: Path, content: str) -> Non
     known.write_text(content)
     assert hashed([file], tmp_path / "cache") == (first, ["a.txt"])
     assert hashed([file], tmp_path / "cache") == (first, [])
+
+
+def test_fault_012_one_damaged_digit_of_a_remembered_hash_is_noticed(tmp_path: Path) -> None:
+    """A remembered hash with one digit changed isn't believed: the file is hashed again."""
+    file = old(tmp_path / "a.txt", "some text")
+    first, _ = hashed([file], tmp_path / "cache")
+    (known,) = (tmp_path / "cache" / "hashes").iterdir()
+    start = known.read_text().index('["') + 2
+    text = known.read_text()
+    known.write_text(text[:start] + ("0" if text[start] != "0" else "1") + text[start + 1 :])
+    assert hashed([file], tmp_path / "cache") == (first, ["a.txt"])
+
+
+def test_fault_012_control_a_memory_without_a_sum_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a sum over them, damaged remembered hashes are believed."""
+    monkeypatch.setattr("trifecta.data.cache._sum", lambda _: "")
+    with pytest.raises(AssertionError):
+        test_fault_012_one_damaged_digit_of_a_remembered_hash_is_noticed(tmp_path)
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
@@ -164,3 +182,17 @@ def test_each_chunk_is_summed_once(prepared: Any, write: Any, tmp_path: Path, mo
     for _ in range(2):
         store.read(32_700, 65_600)
     assert checked == [0, 1, 2]
+
+
+def test_damage_in_a_cache_that_cannot_be_written_leads_to_another_cache(
+    prepared: Any, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = store_of(prepared, write, tmp_path)
+    store._sums = store._sums + 1
+
+    def refuse(self: Path, **_: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DataError, match=r"choose another: data\.cache_dir"):
+        store.read(0, 10)

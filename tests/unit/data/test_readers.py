@@ -212,8 +212,10 @@ def test_second_scan_only_hashes(write: Write, tmp_path: Path, monkeypatch: pyte
         assert moved.scan() == scan
         assert "b.txt: the byte order mark" in moved.notes[0]
     (file,) = (tmp_path / "scans").iterdir()
-    file.write_text('{"scan": {}}')
-    assert Sources([path], cache_dir=tmp_path).scan() == scan  # damaged: read again
+    for damaged in ('{"scan": {}}', file.read_text().replace('"characters": 15', '"characters": 13'), "[" * 200_000):
+        assert damaged != file.read_text()
+        file.write_text(damaged)
+        assert Sources([path], cache_dir=tmp_path).scan() == scan  # damaged: read again
 
 
 @pytest.mark.fast

@@ -31,6 +31,7 @@ def target_counts(made: Windows, tokens: int) -> np.ndarray:
 @pytest.mark.parametrize("tokens", [2, 5, 6, 9, 10, 11, 100])
 @pytest.mark.parametrize("sequence_length", [1, 4, 5, 128])
 def test_numeric_023_every_token_but_the_first_is_a_target_once(tokens: int, sequence_length: int) -> None:
+    """Over all windows of a text, every token but the first is a target exactly once."""
     made = windows(tokens, sequence_length)
     assert (target_counts(made, tokens) == [0] + [1] * (tokens - 1)).all()
     assert all(2 <= len(made[i]) <= sequence_length + 1 for i in range(len(made)))
@@ -40,7 +41,7 @@ def test_numeric_023_every_token_but_the_first_is_a_target_once(tokens: int, seq
 
 @pytest.mark.fast
 def test_numeric_023_control() -> None:
-    """With a stride one too long, neighbours share no token and some are never a target."""
+    """With a stride one too long some tokens are never a target."""
 
     class Apart(Windows):
         def __getitem__(self, index: int) -> np.ndarray:

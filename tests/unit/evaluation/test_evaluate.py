@@ -51,7 +51,8 @@ def position_losses(module: LossModule) -> list[float]:
 @pytest.mark.fast
 @pytest.mark.parametrize("sizes", [(5,), (2, 3), (1, 1, 1, 1, 1), (4, 1)])
 def test_numeric_034_035_loss_and_perplexity_are_of_totals(sizes: tuple[int, ...]) -> None:
-    """Loss is all nats over all tokens, perplexity its exponential, over ragged batches too."""
+    """Over batches of unequal lengths the loss is the total over all tokens divided by their number, to 1e-6, and
+    perplexity its exponential, to 1e-9."""
     module = make_module()
     result = run(module, batches(*sizes))
     exact = position_losses(module)
@@ -64,6 +65,7 @@ def test_numeric_034_035_loss_and_perplexity_are_of_totals(sizes: tuple[int, ...
 
 @pytest.mark.fast
 def test_numeric_035_control_mean_of_perplexities_and_mean_of_means_are_noticed() -> None:
+    """The mean of batch losses, and that of batch perplexities, are off."""
     module = make_module()
     result = run(module, batches(2, 3))
     each = [run(module, [batch]) for batch in batches(2, 3)]
@@ -76,6 +78,7 @@ def test_numeric_035_control_mean_of_perplexities_and_mean_of_means_are_noticed(
 @pytest.mark.fast
 @pytest.mark.parametrize("training", [True, False])
 def test_numeric_040_mode_and_random_state_are_left_as_they_were(training: bool) -> None:
+    """Evaluation leaves the training mode and torch's random state exactly as they were, and has dropout off."""
     module = make_module(dropout=0.5).train(training)
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -89,6 +92,7 @@ def test_numeric_040_mode_and_random_state_are_left_as_they_were(training: bool)
 
 @pytest.mark.fast
 def test_numeric_040_control_dropout_left_on_is_noticed() -> None:
+    """With dropout left on, two evaluations differ."""
     module = make_module(dropout=0.5).train()
     with torch.inference_mode():
         losses = [float(next(iter(module(batches(5)[0]).terms.values()))[0]) for _ in range(2)]

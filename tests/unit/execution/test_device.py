@@ -51,7 +51,7 @@ def test_precision(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.fast
 def test_fault_033_scale_at_its_floor_ends_the_run() -> None:
-    """Overflow even at the smallest scale ends the run (5)."""
+    """Overflow even at the smallest loss scale is an error (5)."""
     scaler = LossScaler(scale=1.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=10)
     for _ in range(14):
         scaler.update(False)
@@ -72,6 +72,7 @@ def test_what_cannot_fit_is_refused_before_it_is_allocated() -> None:
 
 @pytest.mark.fast
 def test_fault_033_control_a_scale_without_a_floor_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss scale without a floor goes on for ever, and fails the test."""
     monkeypatch.setattr("trifecta.execution.precision.SMALLEST_SCALE", 0.0)
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         test_fault_033_scale_at_its_floor_ends_the_run()

@@ -23,6 +23,7 @@ def model_of(**changes: Any) -> Gpt:
 
 @pytest.mark.fast
 def test_numeric_022_a_learned_cycle_is_written_exactly() -> None:
+    """Trained with plain torch on a cycle of five tokens, greedy generation writes the cycle exactly."""
     model = model_of(dropout=0.0, init_std=0.02)
     cycle = torch.arange(40)[None] % 5
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -84,6 +85,8 @@ def test_context_is_cropped_by_quarters(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_numeric_040_modes_are_restored_and_the_default_generator_untouched() -> None:
+    """Generation leaves every module's mode and torch's random state exactly as they were, also when it is stopped
+    midway."""
     model = model_of()
     model.blocks[1].eval()
     modes = [m.training for m in model.modules()]
@@ -112,7 +115,7 @@ def test_numeric_040_modes_are_restored_and_the_default_generator_untouched() ->
     ],
 )
 def test_fault_063_arguments_out_of_bounds(arguments: dict[str, Any], named: str) -> None:
-    """At the call, not at the first token."""
+    """Arguments of generation out of bounds are refused as recipe errors at the call, not at the first token."""
     with pytest.raises(RecipeError, match=named):
         generate(model_of(), **({"prompt_ids": [1]} | arguments))
     with pytest.raises(RecipeError, match=named):

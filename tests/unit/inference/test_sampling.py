@@ -36,15 +36,19 @@ def p_value(counts: Tensor, probabilities: Tensor) -> float:
 
 @pytest.mark.parametrize("k", [1, 2, 5, 7, 100])
 def test_numeric_039_top_k_support_is_exact(k: int) -> None:
+    """Of 4,000 draws with top-k, the tokens drawn are exactly the k likeliest."""
     assert set(draws(Sampling(top_k=k)).nonzero().flatten().tolist()) == set(BY_SIZE[:k])
 
 
 @pytest.mark.parametrize(("p", "kept"), [(0.01, 1), (0.39, 1), (0.41, 2), (0.64, 2), (0.66, 3), (0.91, 5), (1.0, 7)])
 def test_numeric_039_top_p_support_is_the_smallest_set(p: float, kept: int) -> None:
+    """Of 4,000 draws with top-p, the tokens drawn are exactly the smallest set whose probability reaches p."""
     assert set(draws(Sampling(top_p=p)).nonzero().flatten().tolist()) == set(BY_SIZE[:kept])
 
 
 def test_numeric_039_both_filters_and_equal_scores() -> None:
+    """Top-k and top-p together draw exactly the tokens that pass both; of nine equal scores top-k 3 leaves exactly
+    three."""
     assert set(draws(Sampling(top_k=3, top_p=0.7)).nonzero().flatten().tolist()) == {1, 3}
     assert len(draws(Sampling(top_k=3), torch.zeros(9)).nonzero()) == 3
 
@@ -67,14 +71,17 @@ def test_numeric_039_control_support_of_a_threshold_with_ties() -> None:
     ],
 )
 def test_numeric_039_frequencies(sampling: Sampling, expected: Tensor) -> None:
+    """Frequencies of 4,000 draws with temperature, top-k and top-p fit the probabilities (chi-square, p > 0.001)."""
     assert p_value(draws(sampling), expected) > 0.001
 
 
 def test_numeric_039_control_temperature_upside_down() -> None:
+    """A temperature turned upside down doesn't fit the frequencies."""
     assert p_value(draws(Sampling(temperature=2.0)), PROBABILITIES**2) < 0.001
 
 
 def test_numeric_039_temperature_to_zero_is_argmax() -> None:
+    """At temperature 0, and at 1e-4 and 1e-320, the likeliest token is chosen, in 50 of 50 random cases."""
     generator = torch.Generator().manual_seed(0)
     for row in torch.randn(50, 30, generator=generator):
         best = int(row.argmax())
@@ -114,5 +121,7 @@ def test_scores_that_are_not_numbers(bad: float) -> None:
     ],
 )
 def test_fault_063_arguments_out_of_bounds(argument: str, value: Any) -> None:
+    """Temperatures, top-k, top-p and repetition penalties out of bounds are refused as recipe errors that name the
+    argument and its bounds."""
     with pytest.raises(RecipeError, match=rf"{argument} is {value}, but must be"):
         Sampling(**{argument: value})

@@ -79,6 +79,7 @@ def test_part_sizes_cover_every_kind_of_parameter() -> None:
 @pytest.mark.fast
 @pytest.mark.parametrize("tie", [True, False])
 def test_numeric_019_each_parameter_has_one_role(tie: bool) -> None:
+    """Each parameter has exactly one role: matrix, embedding, head, norm or bias."""
     model = small(position="learned", tie_embeddings=tie, qk_norm=True, norm="rmsnorm", activation="geglu")
     kinds = roles(model)
     assert list(kinds) == [name for name, _ in model.named_parameters()]
@@ -133,6 +134,7 @@ def test_numeric_002_directional_finite_difference(shape: dict[str, Any]) -> Non
 
 
 def test_numeric_002_control_gradient_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundredth of the gradient cut off in the rotary positions misses the tolerance."""
     rotate = attention.rotate
     monkeypatch.setattr(attention, "rotate", lambda x, rows: rotate(x.detach() * 0.01 + x * 0.99, rows))
     assert directional_error(small(init_std=0.1)) > 1e-5
@@ -148,6 +150,7 @@ def test_numeric_003_loss_begins_at_log_vocabulary(init: str, tie: bool) -> None
 
 
 def test_numeric_003_control_wide_init() -> None:
+    """Ten times as wide an initialisation misses ln V by more than 0.05."""
     loss = float(next_token_loss(small(init_std=0.2), tokens(64, 32)).detach())
     assert abs(loss - math.log(V)) > 0.05
 
@@ -188,6 +191,7 @@ def test_numeric_004_005_nothing_leaks_from_the_future(position: str, kind: str)
 
 
 def test_numeric_004_005_control_mask_one_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A causal mask shifted by one place leaks into logits and gradients."""
     right = attention.causal_bias
     monkeypatch.setattr(attention, "causal_bias", lambda T, S, like: right(T, S, like).roll(-1, 0))
     model = small(attention="explicit", init_std=0.1)
@@ -206,6 +210,7 @@ def test_numeric_008_row_alone_equals_row_in_batch(position: str) -> None:
 
 
 def test_numeric_008_control_rows_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values taken from another row of the batch miss the tolerance."""
     attend = attention.attend
 
     def mixed(q: Tensor, k: Tensor, v: Tensor, *rest: Any, **options: Any) -> Tensor:
@@ -234,6 +239,8 @@ def test_numeric_033_overfits_one_batch(shape: dict[str, Any]) -> None:
 
 
 def test_numeric_033_control_blind_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose places see only themselves doesn't learn the batch."""
+
     def itself_only(q: Tensor, _k: Tensor, v: Tensor, *_rest: Any, **_options: Any) -> Tensor:
         return v.repeat_interleave(q.shape[1] // v.shape[1], 1)
 
@@ -246,6 +253,7 @@ def test_numeric_033_control_blind_attention(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.fast
 def test_numeric_041_tied_weights_are_one_storage_after_load_and_copy() -> None:
+    """Tied weights are one storage after loading, copying and changing the number type."""
     first, second = small(0), small(1)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for model in (second, copy.deepcopy(second), second.double()):
@@ -258,6 +266,7 @@ def test_numeric_041_tied_weights_are_one_storage_after_load_and_copy() -> None:
 
 
 def test_numeric_041_control_free_head_is_another_storage() -> None:
+    """A head that isn't tied has a storage of its own."""
     model = small(tie_embeddings=False)
     assert model.head_weight.data_ptr() != model.embedding.token.weight.data_ptr()
 
@@ -290,6 +299,7 @@ def test_logits_are_fp32_under_autocast() -> None:
     ],
 )
 def test_fault_066_sizes_that_do_not_fit(fields: dict[str, Any], named: str) -> None:
+    """A model whose sizes don't fit is refused as a recipe error with the numbers that clash."""
     with pytest.raises(RecipeError, match=named):
         small(**fields)
 

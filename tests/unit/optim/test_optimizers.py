@@ -36,7 +36,7 @@ def set_gradients(trainable: Trainable, step: int) -> None:
 
 @pytest.mark.fast
 def test_numeric_018_adamw_by_hand() -> None:
-    """One AdamW step worked by hand, to 1e-12."""
+    """One AdamW step equals the step worked by hand, to 1e-12."""
     trainable = one_parameter(0.5)
     optimizers = OPTIMIZERS["adamw"](trainable, 3e-4, **ADAM, weight_decay=0.01)
     trainable.parameters["w"].grad = torch.full((1, 1), 0.2, dtype=torch.float64)
@@ -49,7 +49,7 @@ def test_numeric_018_adamw_by_hand() -> None:
 
 @pytest.mark.fast
 def test_numeric_018_control_decay_after_the_step_differs() -> None:
-    """The seed decays the already moved weight: 0.8550 where its own formula gives 0.8500."""
+    """Weight decay after the step gives 0.8550 where the right order gives 0.8500."""
     trainable = one_parameter(1.0)
     optimizers = OPTIMIZERS["adamw"](trainable, 0.1, **ADAM, weight_decay=0.5)
     trainable.parameters["w"].grad = torch.full((1, 1), 0.2, dtype=torch.float64)
@@ -116,6 +116,7 @@ def test_orthogonalise_brings_singular_values_near_one(shape: tuple[int, ...]) -
 @pytest.mark.fast
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_numeric_019_every_parameter_is_in_one_group_and_norms_and_biases_never_decay(name: str) -> None:
+    """Under every optimizer each parameter is in exactly one group, and norms and biases never decay."""
     options = {"adamw": ADAM | {"weight_decay": 0.1}, "adam": ADAM, "muon": MUON,
                "sgd": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.1}}[name]  # fmt: skip
     trainable = small()
@@ -131,6 +132,7 @@ def test_numeric_019_every_parameter_is_in_one_group_and_norms_and_biases_never_
 
 @pytest.mark.fast
 def test_numeric_019_control_a_forgotten_or_doubled_parameter_is_noticed() -> None:
+    """A parameter in no group, or in two, is refused."""
     trainable = small()
     everything = list(trainable.parameters.values())
     for wrong in (everything[:-1], [*everything]):
@@ -143,7 +145,7 @@ def test_numeric_019_control_a_forgotten_or_doubled_parameter_is_noticed() -> No
 
 @pytest.mark.fast
 def test_numeric_021_clipping() -> None:
-    """The norm is right to 1e-6; gradients below the threshold stay untouched."""
+    """The norm of the gradients is right to 1e-6; gradients below the threshold stay untouched."""
     trainable = small()
     set_gradients(trainable, 0)
     parameters = list(trainable.parameters.values())
@@ -188,6 +190,7 @@ def test_state_round_trip_continues_bit_for_bit(name: str) -> None:
 
 @pytest.mark.fast
 def test_numeric_021_control_clipping_each_tensor_by_itself_is_noticed() -> None:
+    """Clipping each tensor by itself gives another norm."""
     trainable = small()
     set_gradients(trainable, 0)
     parameters = list(trainable.parameters.values())

@@ -35,6 +35,7 @@ CLOSED = {
 @pytest.mark.fast
 @pytest.mark.parametrize("name", CLOSED)
 def test_numeric_020_schedule_equals_closed_form(name: str) -> None:
+    """Every schedule equals its formula to 1e-12 in warm-up, at its corners and at its end, and stays there."""
     factor = SCHEDULES[name](Span(W, T, E), **OPTIONS[name])
     for n in (1, 2, 50, W - 1):
         assert factor(n) == pytest.approx(n / W, abs=1e-12)
@@ -49,6 +50,8 @@ def test_numeric_020_schedule_equals_closed_form(name: str) -> None:
 def test_numeric_020_schedule_starts_above_zero_and_never_rises_after_its_end(
     name: str, warmup: int, total: int
 ) -> None:
+    """The first learning rate is above 0 (but for wsd over a single step), all are at most the peak, and none changes
+    after the end."""
     factor = SCHEDULES[name](Span(warmup, total, 5), **OPTIONS[name])
     assert factor(1) > 0 or (name == "wsd" and total == 1)
     assert all(0 <= factor(n) <= 1 for n in range(1, total + 1))
@@ -58,6 +61,8 @@ def test_numeric_020_schedule_starts_above_zero_and_never_rises_after_its_end(
 
 @pytest.mark.fast
 def test_numeric_020_control_a_cosine_that_climbs_back_is_noticed() -> None:
+    """A cosine without an end climbs back to the peak."""
+
     def seed_documents_cosine(n: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * (n - W) / (T - W)))
 

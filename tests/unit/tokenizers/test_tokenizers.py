@@ -41,7 +41,7 @@ def lost(tokenizer: Tokenizer, texts: list[str]) -> list[str]:
 @pytest.mark.fast
 @pytest.mark.parametrize("type", LOSSLESS)
 def test_numeric_030_round_trip(make: Make, random_texts: list[str], type: str) -> None:
-    """Encoding and decoding gives back the text, exactly."""
+    """10,000 random strings of all of Unicode come back exactly from the lossless tokenizers (byte, BPE, unigram)."""
     tokenizer = make(type)
     assert tokenizer.lossless
     assert lost(tokenizer, random_texts) == []
@@ -50,7 +50,7 @@ def test_numeric_030_round_trip(make: Make, random_texts: list[str], type: str) 
 @settings(max_examples=40)
 @given(st.lists(st.text(max_size=30), max_size=30))
 def test_numeric_030_round_trip_hypothesis(texts: list[str]) -> None:
-    """So it does for thousands of generated texts."""
+    """40 lists of up to 30 strings that Hypothesis searches for a counterexample come back exactly."""
     for name in LOSSLESS:
         assert lost(_hypothesis_tokenizer(name), texts) == []
 
@@ -58,6 +58,7 @@ def test_numeric_030_round_trip_hypothesis(texts: list[str]) -> None:
 @pytest.mark.fast
 @pytest.mark.parametrize("bug", ["prefix space", "nfkc"])
 def test_numeric_030_round_trip_control(make: Make, random_texts: list[str], bug: str) -> None:
+    """A tokenizer that adds a space, or normalises to NFKC, loses more than 100 of the strings."""
     import tokenizers
     from tokenizers import normalizers
 
@@ -164,6 +165,8 @@ def test_same_json_control() -> None:
 @pytest.mark.fast
 @pytest.mark.parametrize("type", ALL)
 def test_fault_055_text_like_special_tokens(make: Make, type: str) -> None:
+    """Text that looks like special tokens is encoded as several ordinary tokens, and lossless tokenizers give it back
+    exactly."""
     tokenizer = make(type)
     for text in ("<|endoftext|>", "<unk>", "[MASK]", "<pad>", "<extra_id_0>", "a<|endoftext|>b", "<0x41>"):
         ids = tokenizer.encode(text)
@@ -175,6 +178,7 @@ def test_fault_055_text_like_special_tokens(make: Make, type: str) -> None:
 
 @pytest.mark.fast
 def test_fault_055_text_like_special_tokens_control(make: Make) -> None:
+    """The tokenizers library as it comes reads an end-of-text token in the text."""
     import tokenizers
 
     library = tokenizers.Tokenizer.from_str(make("bpe").to_json())  # as it comes, it reads special tokens in text
@@ -183,6 +187,7 @@ def test_fault_055_text_like_special_tokens_control(make: Make) -> None:
 
 @pytest.mark.fast
 def test_fault_050_unseen_character() -> None:
+    """Unseen characters become `<unk>` and decode to U+FFFD, even with an empty vocabulary."""
     tokenizer = TOKENIZERS["char"](["abc"])
     assert tokenizer.unk_id == 1
     assert list(tokenizer.encode("a\U0010ffff\x00z")) == [2, 1, 1, 1]

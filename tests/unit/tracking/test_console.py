@@ -101,8 +101,8 @@ def test_seed_s4_step_line_every_n_steps():
 
 
 def test_step_is_counted_within_its_epoch_and_the_last_is_always_shown():
-    assert "Epoch 2/3 | Step 15/485 | " in plain(START, step(500))
-    assert "Epoch 3/3 | Step 485/485 | " in plain(START, step(1455))
+    assert "Epoch 2/3 | Step 15/485 | " in plain(START, *map(step, range(1, 501)))
+    assert "Epoch 3/3 | Step 485/485 | " in plain(START, *map(step, range(1, 1456)))
     assert "Epoch 1/1 | Step 7/7 | " in plain(START | {"total_steps": 7, "epochs": 1}, step(7))
 
 
@@ -129,6 +129,7 @@ def test_train_loss_weighs_tokens_and_forgets_the_last_epoch():
 
 @pytest.mark.fast
 def test_fault_084_sample_cannot_command_the_terminal():
+    """A sample shown during training can neither command the terminal nor mark up the console."""
     for text in (plain(START, SAMPLE), rich(START, SAMPLE)[0].replace("\x1b[?25l", "").replace("\x1b[?25h", "")):
         assert "The king␛[31m [red]is[/red] \\x9b2Jdead" in text
         assert "\x1b[31m" not in text
@@ -136,12 +137,13 @@ def test_fault_084_sample_cannot_command_the_terminal():
 
 
 def test_fault_084_sample_control():
-    """Printed as it is, the text would reach the terminal: the check above would notice."""
+    """Printed as it is, the text reaches the terminal as commands."""
     assert "\x1b[31m" in SAMPLE["text"]
 
 
 @pytest.mark.fast
 def test_fault_031_skipped_step_is_said_at_once_and_at_the_end():
+    """The console names a skipped step at once, and gives the number of skipped updates at the end."""
     bad = step(3, None, skipped=True, grad_norm=None)
     for text in (plain(START, bad, END), rich(START, bad, END)[0]):
         assert "step 3: the loss or a gradient was not finite" in text
@@ -295,3 +297,15 @@ def test_quiet_still_says_what_was_damaged(capsys: pytest.CaptureFixture[str]):
         quiet({"event": "note", "message": "a byte order mark was removed"})
     assert stream.getvalue() == ""
     assert capsys.readouterr().err == "note: damaged checkpoint passed over: a␛\n"
+
+
+def test_position_after_a_resume_with_another_batch_size() -> None:
+    """Resumed in epoch 3 at step 200, which would be step 21 of 44 of the new size; epoch 4 begins at step 224."""
+    start = START | {"steps_per_epoch": 44, "total_steps": 240, "epochs": 4, "resumed_from": 200, "epoch": 3,
+                     "step_in_epoch": 21, "log_every_n_steps": 1}  # fmt: skip
+    events = [step(number, epoch=3 if number < 224 else 4) for number in range(201, 241)]
+    shown = plain(start, *events)
+    assert "Epoch 3/4 | Step 22/44 | " in shown
+    assert "Epoch 3/4 | Step 44/44 | " in shown
+    assert "Epoch 4/4 | Step 1/44 | " in shown
+    assert "Epoch 4/4 | Step 17/44 | " in shown

@@ -31,6 +31,7 @@ def test_event_first_and_time_last(path: Path):
 @pytest.mark.fast
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
 def test_fault_036_non_finite_is_null(path: Path, bad: float):
+    """NaN and both infinities stand in the journal as `null`, at any depth; the line is valid JSON."""
     with Journal(path) as events:
         events({"event": "step", "loss": bad, "inside": [{"deeper": bad}]})
     line = path.read_text()
@@ -40,7 +41,7 @@ def test_fault_036_non_finite_is_null(path: Path, bad: float):
 
 
 def test_fault_036_non_finite_is_null_control():
-    """The standard library alone writes NaN, which the check above notices."""
+    """Python's own JSON writer writes NaN, which isn't JSON."""
     with pytest.raises(pytest.fail.Exception):
         json.loads(json.dumps({"loss": math.nan}), parse_constant=lambda name: pytest.fail(name))
 
@@ -167,6 +168,7 @@ def test_truncate_beyond_the_end_says_what_is_lost(path: Path):
 @pytest.mark.fast
 @pytest.mark.parametrize("tail", [b'{"event": "st', b"\0\0\0\0", b'"event"', b"{}"])
 def test_fault_091_torn_last_line_is_dropped(path: Path, tail: bytes):
+    """A torn last line of the journal is left out on reading, and the next start writes on in its place."""
     with Journal(path) as events:
         events({"event": "step", "step": 1})
     with path.open("ab") as file:
@@ -178,7 +180,7 @@ def test_fault_091_torn_last_line_is_dropped(path: Path, tail: bytes):
 
 
 def test_fault_091_torn_last_line_control(path: Path):
-    """Appending behind half a line damages the middle, which reading notices."""
+    """Writing on behind half a line damages the middle of the journal."""
     path.write_bytes(b'{"event": "st{"event": "step", "step": 2}\n{"event": "end"}\n')
     with pytest.raises(CheckpointError):
         list(journal.read(path))
@@ -187,6 +189,7 @@ def test_fault_091_torn_last_line_control(path: Path):
 @pytest.mark.fast
 @pytest.mark.parametrize("damage", [b"x", b"[1]", b"3", b"{}", b"\xff\xfe", b""])
 def test_fault_091_damaged_middle_line_is_named(path: Path, damage: bytes):
+    """A damaged line in the middle of the journal is refused (4) with file and line."""
     path.write_bytes(b'{"event": "step", "step": 1}\n' + damage + b'\n{"event": "end"}\n')
     with pytest.raises(CheckpointError, match="damaged") as caught:
         list(journal.read(path))
@@ -206,6 +209,7 @@ def test_a_file_longer_than_a_block_is_cut_at_its_last_line(path: Path):
 
 @pytest.mark.fast
 def test_fault_009_full_disk_leaves_no_half_line(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A disk that fills up within a line of the journal leaves no half line: the lines before and after it are read."""
     with Journal(path) as events:
         events({"event": "step", "step": 1})
         file = events._file

@@ -71,7 +71,7 @@ def test_our_safetensors_are_what_the_library_reads(tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_numeric_041_tied_weights_are_one_storage_after_load(tmp_path: Path) -> None:
-    """Tied weights are saved once, and one storage after loading."""
+    """Tied weights are saved once, and are one storage after a checkpoint is loaded."""
     saved = save(tmp_path)
     state = make_state(1)
     checkpoint.load_state(saved, state)
@@ -82,6 +82,7 @@ def test_numeric_041_tied_weights_are_one_storage_after_load(tmp_path: Path) -> 
 
 
 def test_numeric_041_control_an_untied_copy_is_noticed() -> None:
+    """A copied weight has a storage of its own."""
     model: Any = make_state().model
     weight = model.embedding.token.weight
     copied = weight.detach().clone()
@@ -92,8 +93,8 @@ def test_numeric_041_control_an_untied_copy_is_noticed() -> None:
 def test_fault_008_files_are_synced_then_renamed_then_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every file is synced, the manifest last, then the folder; then comes the rename, then the folder above is
-    synced."""
+    """The calls of a save come in this order: fsync of every file, the manifest last; fsync of the folder; the rename;
+    fsync of the folder above. The order of the calls is shown, not a pulled plug."""
     calls: list[str] = []
     fsync, rename = files.os.fsync, Path.rename
     paths = {}
@@ -121,8 +122,8 @@ def test_fault_008_files_are_synced_then_renamed_then_the_folder(
 def test_fault_009_full_disk_leaves_the_old_checkpoint_and_no_rubbish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    """A disk that fills up during a save: 6 with the bytes needed and free; the old checkpoint whole, nothing half
-    written."""
+    """A disk that fills up during a save ends it (6) with the bytes needed and free; the old checkpoint stays whole,
+    and nothing half written is left."""
     old = save(tmp_path, step=7)
     opening, left = files.open_binary, [room]
     monkeypatch.setattr(files, "open_binary", lambda path: Full(opening(path), left))
@@ -141,7 +142,8 @@ def test_fault_009_full_disk_leaves_the_old_checkpoint_and_no_rubbish(
 def test_fault_011_truncated_file_is_named_and_the_previous_checkpoint_used(
     tmp_path: Path, name: str, share: float
 ) -> None:
-    """A file cut to 0, 50 or 99 % is named and the checkpoint before used; with none left: 4."""
+    """A file cut to 0, 50 or 99 % is named, and the checkpoint before is used; where no whole one is left, that is an
+    error (4)."""
     old, new = save(tmp_path, step=7), save(tmp_path, step=8)
     path = new.folder / name
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
@@ -157,8 +159,8 @@ def test_fault_011_truncated_file_is_named_and_the_previous_checkpoint_used(
 
 @pytest.mark.fast
 def test_fault_012_flipped_bit_anywhere_is_named(tmp_path: Path) -> None:
-    """A flipped bit at the beginning, middle or end of each file is noticed, the file named, the checkpoint before
-    used."""
+    """A bit flipped at the beginning, middle or end of any file of a checkpoint is noticed, the file is named, and the
+    checkpoint before is used."""
     old, new = save(tmp_path, step=7), save(tmp_path, step=8)
     for path in new.folder.iterdir():
         whole = path.read_bytes()
@@ -175,6 +177,7 @@ def test_fault_012_flipped_bit_anywhere_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_fault_012_control_the_library_alone_loads_a_flipped_bit(tmp_path: Path) -> None:
+    """The safetensors library alone loads a flipped bit without a word."""
     saved = save(tmp_path)
     path = saved.folder / "model.safetensors"
     damaged = bytearray(path.read_bytes())
@@ -185,7 +188,7 @@ def test_fault_012_control_the_library_alone_loads_a_flipped_bit(tmp_path: Path)
 
 @pytest.mark.fast
 def test_fault_013_no_manifest_or_a_file_missing_is_no_checkpoint(tmp_path: Path) -> None:
-    """A folder without a manifest, or without a file that it lists, is no checkpoint."""
+    """A folder without a manifest, or without a file that the manifest lists, isn't taken for a checkpoint."""
     old, new = save(tmp_path, step=7), save(tmp_path, step=8)
     (new.folder / "manifest.json").unlink()
     assert checkpoint.newest(tmp_path, lambda _: None) == old
@@ -196,7 +199,7 @@ def test_fault_013_no_manifest_or_a_file_missing_is_no_checkpoint(tmp_path: Path
 
 @pytest.mark.fast
 def test_fault_014_stray_folders_are_ignored_and_cleaned(tmp_path: Path) -> None:
-    """What a killed save left is never loaded, and removed at the next start."""
+    """What a killed save left is never loaded, and is removed at the next start."""
     saved = save(tmp_path)
     (tmp_path / ".partial-step-00000009-123").mkdir()
     (tmp_path / ".partial-step-00000009-123" / "model.safetensors").write_bytes(b"half")
@@ -206,7 +209,7 @@ def test_fault_014_stray_folders_are_ignored_and_cleaned(tmp_path: Path) -> None
 
 
 def test_fault_014_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
-    """A checkpoint moved aside for a successor that never came is put back."""
+    """A checkpoint that was moved aside for a successor that never came is put back."""
     saved = save(tmp_path)
     saved.folder.rename(tmp_path / ".partial-replaced-step-00000007-123")
     checkpoint.clean(tmp_path)
@@ -215,7 +218,7 @@ def test_fault_014_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path: Pa
 
 @pytest.mark.fast
 def test_fault_015_best_survives_keep_last_one(tmp_path: Path) -> None:
-    """With keep_last_n 1 both the newest and an older best checkpoint stay."""
+    """With `keep_last_n: 1` both the newest checkpoint and an older best one stay."""
     best = save(tmp_path, step=1)
     checkpoint.point(tmp_path, "best", best)
     for step in (2, 3):
@@ -271,7 +274,8 @@ def write_header(path: Path, header: str, data: bytes = b"", length: int | None 
     ids=["huge header", "overlap", "duplicate", "deep", "empty"],
 )  # fmt: skip
 def test_fault_073_hostile_safetensors(tmp_path: Path, header: str, data: bytes, length: int | None) -> None:
-    """A huge header, overlapping tensors, a name twice, absurd depth or nothing at all: 4, without reading on."""
+    """A safetensors file with a huge header, overlapping tensors, a name twice, absurd depth or no content is refused
+    (4)."""
     path = tmp_path / "x.safetensors"
     write_header(path, header, data, length)
     with pytest.raises(CheckpointError) as caught:
@@ -320,7 +324,8 @@ def rewrite(folder: Path, name: str, data: bytes) -> None:
      '{"files":{},"step":1e400,"format":1}'],
 )  # fmt: skip
 def test_fault_013_manifests_that_are_none(tmp_path: Path, manifest: str) -> None:
-    """A manifest that is empty, of another form or absurdly deep makes no checkpoint, and no traceback."""
+    """A folder whose manifest is empty, of another form or nested absurdly deep isn't taken for a checkpoint; the error
+    is a message, not a crash."""
     saved = save(tmp_path)
     (saved.folder / "manifest.json").write_text(manifest)
     with pytest.raises(CheckpointError):
@@ -329,7 +334,7 @@ def test_fault_013_manifests_that_are_none(tmp_path: Path, manifest: str) -> Non
 
 @pytest.mark.fast
 def test_fault_013_a_manifest_of_another_step_is_none(tmp_path: Path) -> None:
-    """A renamed checkpoint is none."""
+    """A checkpoint whose folder was renamed to another step is refused, since its manifest says another step."""
     saved = save(tmp_path, step=7)
     saved.folder.rename(tmp_path / "step-00000009")
     with pytest.raises(CheckpointError, match="isn't this checkpoint's"):
@@ -356,7 +361,7 @@ def test_fault_023_progress_of_another_kind_is_refused_by_name(tmp_path: Path, p
 @pytest.mark.fast
 @pytest.mark.parametrize("content", ["null", "[]", '{"progress": null}', "[" * 100_000])
 def test_fault_023_state_that_is_none(tmp_path: Path, content: str) -> None:
-    """State that isn't what a save writes is refused (4)."""
+    """A state file that isn't what a save writes is refused (4)."""
     saved = save(tmp_path)
     rewrite(saved.folder, "state.json", content.encode())
     with pytest.raises(CheckpointError, match=r"state\.json"):
@@ -365,7 +370,7 @@ def test_fault_023_state_that_is_none(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.fast
 def test_fault_078_foreign_moments_are_named(tmp_path: Path) -> None:
-    """Moments of another shape, with NaN, of no parameter or missing are refused (4), each named."""
+    """Moments of another shape, with NaN, of an unknown parameter or missing are refused (4), each named."""
     saved = save(tmp_path)
     moments = make_state().optimizers.state_tensors()
     name = "embedding.token.weight/exp_avg"
@@ -383,7 +388,7 @@ def test_fault_078_foreign_moments_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_fault_014_rubbish_in_the_folder_is_no_obstacle(tmp_path: Path) -> None:
-    """Files and empty folders of odd names are no obstacle."""
+    """Stray files and empty folders among the checkpoints are no obstacle: the newest checkpoint is found."""
     saved = save(tmp_path)
     (tmp_path / ".partial-x").write_text("a file")
     (tmp_path / "step-00000099").mkdir()
@@ -394,7 +399,7 @@ def test_fault_014_rubbish_in_the_folder_is_no_obstacle(tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_fault_012_a_damaged_recipe_in_the_newest_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
-    """A damaged recipe in the newest checkpoint gives way to that of the one before."""
+    """Where the recipe in the newest checkpoint is damaged, that of the checkpoint before is used."""
     from trifecta.run.folder import recipe_file
 
     root = tmp_path / "checkpoints"
@@ -447,13 +452,15 @@ def test_fault_002_after_a_kill_at_any_stage_the_old_or_the_new_checkpoint_loads
 
 @pytest.mark.fast
 def test_fault_002_saving_the_same_step_again_keeps_one_at_any_stage(tmp_path: Path) -> None:
-    """A checkpoint that is saved again stays until its successor is whole."""
+    """A kill at any stage of saving a step a second time leaves one whole checkpoint of it."""
     stages = [*STAGES[:-1], "replaced", "renamed"]
     assert survivors(tmp_path, lambda root, _: save(root, 7), stages) == [7] * len(stages)
 
 
 @pytest.mark.fast
 def test_fault_002_control_a_save_in_place_is_noticed(tmp_path: Path) -> None:
+    """A save that writes in place leaves no whole checkpoint after a kill."""
+
     def in_place(root: Path, _step: int) -> None:
         for name in STAGES[:6]:
             checkpoint.failpoint(name)
@@ -466,6 +473,8 @@ def test_fault_002_control_a_save_in_place_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_fault_008_control_a_forgotten_sync_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save without fsync of its files fails the test."""
+
     def careless(path: Path, write: Callable[[files.HashingWriter], None]) -> dict[str, str | int]:
         with files.open_binary(path) as file:
             writer = files.HashingWriter(file)
@@ -479,6 +488,7 @@ def test_fault_008_control_a_forgotten_sync_is_noticed(tmp_path: Path, monkeypat
 
 @pytest.mark.fast
 def test_fault_009_control_what_is_left_behind_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that doesn't clean up after an error fails the test."""
     monkeypatch.setattr(checkpoint, "shutil", SimpleNamespace(rmtree=lambda *_, **__: None))
     with pytest.raises(AssertionError):
         test_fault_009_full_disk_leaves_the_old_checkpoint_and_no_rubbish(tmp_path, monkeypatch, 5000)
@@ -491,6 +501,7 @@ def trust(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.fast
 def test_fault_011_012_control_an_unchecked_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints taken without a check of their files fail the tests of both cases."""
     trust(monkeypatch)
     with pytest.raises(AssertionError):
         test_fault_011_truncated_file_is_named_and_the_previous_checkpoint_used(tmp_path / "a", "state.json", 0.5)
@@ -502,6 +513,7 @@ def test_fault_011_012_control_an_unchecked_file_is_noticed(tmp_path: Path, monk
 def test_fault_013_control_a_folder_without_manifest_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Checkpoints taken without a check of their files fail the test."""
     trust(monkeypatch)
     with pytest.raises(AssertionError):
         test_fault_013_no_manifest_or_a_file_missing_is_no_checkpoint(tmp_path)
@@ -509,6 +521,7 @@ def test_fault_013_control_a_folder_without_manifest_is_noticed(
 
 @pytest.mark.fast
 def test_fault_014_control_a_folder_left_behind_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that cleans nothing up fails the test."""
     monkeypatch.setattr(checkpoint, "clean", lambda _: [])
     with pytest.raises(AssertionError):
         test_fault_014_stray_folders_are_ignored_and_cleaned(tmp_path)
@@ -516,6 +529,8 @@ def test_fault_014_control_a_folder_left_behind_is_noticed(tmp_path: Path, monke
 
 @pytest.mark.fast
 def test_fault_015_016_control_pruning_by_age_alone_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removing all but the newest checkpoints, whatever they are, loses the best one and the only good one."""
+
     def by_age(root: Path, keep_last_n: int, _keep: set[Path]) -> None:
         for folder in checkpoint.candidates(root)[keep_last_n:]:
             shutil.rmtree(folder)
@@ -529,7 +544,8 @@ def test_fault_015_016_control_pruning_by_age_alone_is_noticed(tmp_path: Path, m
 
 @pytest.mark.fast
 def test_fault_015_a_folder_in_the_place_of_a_link_gives_way(tmp_path: Path) -> None:
-    """Where a copying program made a folder of the link `best`, it can be read, and the next best replaces it."""
+    """Where a copying program made a folder of the link `best`, its checkpoint can be read, and the next best replaces
+    it."""
     old = save(tmp_path, step=7)
     shutil.copytree(old.folder, tmp_path / "best")
     assert checkpoint.verify(tmp_path / "best").step == 7
@@ -541,6 +557,8 @@ def test_fault_015_a_folder_in_the_place_of_a_link_gives_way(tmp_path: Path) -> 
 
 @pytest.mark.fast
 def test_fault_023_control_a_lenient_reader_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that ignores odd values fails the test."""
+
     def lenient(values: dict[str, Any]) -> Progress:
         return Progress(**{k: v for k, v in values.items() if k != "surplus"} | {"step": 7})
 
@@ -552,6 +570,7 @@ def test_fault_023_control_a_lenient_reader_is_noticed(tmp_path: Path, monkeypat
 
 @pytest.mark.fast
 def test_fault_072_control_a_pickle_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights written by torch.save or pickle fail the test."""
     import pickle
 
     for write in (torch.save, lambda tensors, file: pickle.dump(list(tensors), file)):
@@ -573,6 +592,7 @@ def test_fault_072_control_a_pickle_is_noticed(tmp_path: Path, monkeypatch: pyte
 def test_fault_073_control_the_library_alone_takes_the_last_of_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The safetensors library alone takes the last of two tensors of one name."""
     monkeypatch.setattr(files, "_refuse_repeated_names", lambda _: None)
     entry = '"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
@@ -581,6 +601,7 @@ def test_fault_073_control_the_library_alone_takes_the_last_of_two(
 
 @pytest.mark.fast
 def test_fault_078_control_weights_taken_unseen_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights taken without a look for NaN fail the test."""
     monkeypatch.setattr(torch.Tensor, "isfinite", lambda self: torch.ones_like(self, dtype=torch.bool))
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         test_fault_078_wrong_shapes_and_nan_weights_are_named(tmp_path)

@@ -148,6 +148,7 @@ def test_fault_018_early_stopping_stops_at_the_same_step_after_a_resume_and_stay
 
 @pytest.mark.fast
 def test_fault_018_control_a_forgotten_counter_is_noticed() -> None:
+    """With the counter forgotten at a resume, early stopping stops at another step."""
     losses = [1.0, 1.1, 1.2, 1.3, 1.4]
     whole = World(losses, epochs=9, early_stopping_patience=3, save_every_n_steps=1).run()
     forgetful = World(losses[2:], epochs=9, early_stopping_patience=3)
@@ -181,7 +182,7 @@ def test_resume_at_any_step_repeats_and_forgets_nothing(at: int) -> None:
 
 @pytest.mark.fast
 def test_fault_024_a_signal_before_the_first_step_saves_and_ends() -> None:
-    """A signal before the first step saves and ends."""
+    """A signal before the first step saves step 0 and ends the run."""
     world = World([1.0])
     world.stop = "terminated"
     world.run()
@@ -190,7 +191,8 @@ def test_fault_024_a_signal_before_the_first_step_saves_and_ends() -> None:
 
 @pytest.mark.fast
 def test_fault_031_n_nonfinite_steps_in_a_row_end_the_run() -> None:
-    """max_nonfinite_steps such steps in a row end the run (5) with advice."""
+    """`max_nonfinite_steps` non-finite steps in a row (3 in the test) end the run (5), and the weights are
+    untouched."""
     world = World([1.0])
     world.module.poison = True
     with pytest.raises(NumericsError, match="3 steps in a row") as caught:
@@ -202,7 +204,7 @@ def test_fault_031_n_nonfinite_steps_in_a_row_end_the_run() -> None:
 
 @pytest.mark.fast
 def test_fault_031_a_single_nonfinite_step_advances_step_and_data() -> None:
-    """One such step is skipped; step and data go on."""
+    """A single non-finite step is skipped; the run goes on with the next step and the next data."""
     world = World([1.0])
     world.on_step = lambda step: setattr(world.module, "poison", step == 2)  # type: ignore[method-assign]
     world.run()
@@ -212,6 +214,8 @@ def test_fault_031_a_single_nonfinite_step_advances_step_and_data() -> None:
 
 @pytest.mark.fast
 def test_fault_017_control_nan_taken_for_a_metric_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NaN taken for a number fails the test."""
+
     class TakenForEqual(float):
         """NaN that passes for a number, as it does where nobody asks."""
 

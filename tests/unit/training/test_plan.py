@@ -48,3 +48,18 @@ def test_positions_far_out_are_computed_not_replayed() -> None:
     plan = Plan(samples=10**12, batch_size=32, gradient_accumulation_steps=2, epochs=10**6, max_steps=None)
     (first, second) = plan.update(10**17 + 64)
     assert (first.epoch, first.start, second.stop) == (10**5, 64, 128)
+
+
+@pytest.mark.fast
+@given(plans, st.integers(1, 9), st.data())
+def test_where_a_run_stands_and_ends_after_another_batch_size(plan: Plan, batch_size: int, data: st.DataObject) -> None:
+    """What the console says: steps of the new size within the epoch, and epochs in all, against walking there."""
+    seen, done = 0, data.draw(st.integers(0, plan.total_steps(0, 0)))
+    for _ in range(done):
+        seen += sum(micro.stop - micro.start for micro in plan.update(seen))
+    after = Plan(plan.samples, batch_size, 1, plan.epochs, data.draw(st.none() | st.integers(done, done + 50)))
+    assert after.step_in_epoch(seen) == seen % plan.samples // batch_size
+    end = seen
+    for _ in range(after.total_steps(done, seen) - done):
+        end += sum(micro.stop - micro.start for micro in after.update(end))
+    assert after.epochs_in_all(done, seen) == -(-end // plan.samples)
