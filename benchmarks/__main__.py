@@ -21,7 +21,9 @@ from benchmarks.rows import ROWS
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the rows one after another, and writes after each; 1 if one of them failed."""
     names = [row.name for row in ROWS]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("text", nargs="?", type=Path, default=TINY_SHAKESPEARE, help="a text file; Tiny Shakespeare")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="ROW", help=", ".join(names))
     parser.add_argument("--rounds", type=int, help="pairs of each row; by default the row's own number")

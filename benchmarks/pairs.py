@@ -146,10 +146,11 @@ def table(rows: Sequence[Row], results: Mapping[str, dict[str, Any]], command: s
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     lines = [
         f"{machine()}; one thread; measured {when} by `{command}`.",
-        "Each ratio is the median over rounds of neighbouring pairs, with the least and the most; then the same by",
-        "processor time, which differs where something else ran on the machine.",
+        "*Found* is the median over the rounds of neighbouring pairs, a ratio or in seconds a difference, with the",
+        "least, the most and the number of rounds. Then the same by processor time, which differs where something else",
+        "ran too.",
         "",
-        "| row | ours | peer | ratio | by processor time | wanted | reached | the same work |",
+        "| row | ours | peer | found | by processor time | wanted | reached | the same work |",
         "|---|---|---|---|---|---|---|---|",
     ]
     notes: list[str] = []
@@ -157,7 +158,8 @@ def table(rows: Sequence[Row], results: Mapping[str, dict[str, Any]], command: s
         result = results.get(row.name)
         if result is None:
             continue
-        wanted = f"{'at most' if row.at_most else 'at least'} {row.bound:g}"
+        unit = f" {row.unit} more" if " - " in row.ratio else "x"
+        wanted = f"{'at most' if row.at_most else 'at least'} {row.bound:g}{unit}"
         if "pairs" not in result:
             why = f"left out: {result['skipped']}" if "skipped" in result else f"FAILED: {result['error']}"
             lines.append(f"| {row.name} | | | | | {wanted} | {why} | |")
@@ -168,8 +170,10 @@ def table(rows: Sequence[Row], results: Mapping[str, dict[str, Any]], command: s
             notes.append(row.reason)
             mark += f" [{len(notes)}]"
         sides = " | ".join(f"{_figure(found[side])} {row.unit}" for side in ("ours", "peer"))
-        ratio = f"{found['ratio']:.2f} ({found['least']:.2f}..{found['most']:.2f})"
-        lines.append(f"| {row.name} | {sides} | {ratio} | {found['used']:.2f} | {wanted} | {mark} | {found['same']} |")
+        rounds = len(result["pairs"])
+        ratio = f"{found['ratio']:.2f}{unit} ({found['least']:.2f}..{found['most']:.2f}, {rounds})"
+        same = found["same"] or "-"
+        lines.append(f"| {row.name} | {sides} | {ratio} | {found['used']:.2f} | {wanted} | {mark} | {same} |")
     lines += ["", *(f"{number}. {note}" for number, note in enumerate(notes, 1)), *([""] if notes else [])]
     lines += [f"- `{row.name}`: {row.what} ({row.ratio})." for row in rows if row.name in results]
     return "\n".join(lines) + "\n"

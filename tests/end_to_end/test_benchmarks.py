@@ -125,7 +125,7 @@ def test_table_marks_what_is_not_reached_and_what_failed() -> None:
     }
     lines = table(rows, results, "the command").splitlines()
     by_name = {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| ")}
-    assert "| 3.00 (3.00..3.00) | 3.00 | at least 1.5 | yes | losses 2.0000, 2.0000 |" in by_name["good"]
+    assert "| 3.00x (3.00..3.00, 1) | 3.00 | at least 1.5x | yes | losses 2.0000, 2.0000 |" in by_name["good"]
     assert "| no [1] |" in by_name["slow"]
     assert "1. the machine is slow" in lines
     assert "| FAILED | losses 2.0000, 2.0600 |" in by_name["cheat"], "one round of other work is enough"
@@ -160,7 +160,7 @@ def test_control_a_leg_that_fails_is_told_and_the_rows_go_on(
     arguments = [str(text), "--out", str(tmp_path), "--rounds"]
     assert __main__.main([*arguments, "1"]) == 0
     assert __main__.main([*arguments, "2"]) == 1
-    failed = "| speed | | | | | at least 1.5 | FAILED: ours.speed: ZeroDivisionError: by nothing | |"
+    failed = "| speed | | | | | at least 1.5x | FAILED: ours.speed: ZeroDivisionError: by nothing | |"
     assert failed in capsys.readouterr().out
     assert list(json.loads((tmp_path / "pairs.json").read_text())["rows"]) == ["speed", "after"]
     assert __main__.main([*arguments, "1", "--quick", "--only", "speed"]) == 0
