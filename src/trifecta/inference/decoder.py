@@ -48,7 +48,8 @@ class Decoder:
         """True where this computes what the model does."""
         weight = model.head_weight
         pre = all(isinstance(block, Block) and block.pre for block in model.blocks)
-        return pre and not model.alibi and weight.device.type == "cpu" and weight.dtype == torch.float32
+        plain = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_inference()
+        return pre and plain and not model.alibi
 
     def logits(self, tokens_B: Tensor, cache: Sequence[LayerCache]) -> Tensor:
         """Scores after one more token a row, (B, V); the token is added to the cache."""

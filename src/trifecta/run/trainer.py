@@ -352,7 +352,7 @@ class _Training:
         )  # fmt: skip
         return sample.prompt, str(tokenizer.decode([*prompt, *new]))
 
-    def _save(self, reason: str, _best: bool) -> None:
+    def _save(self, reason: str) -> None:
         progress = self.state.progress
         place = self.root / f"step-{progress.step:08d}"
         self.emit({"event": "checkpoint", "step": progress.step, "path": str(place), "reason": reason})

@@ -61,14 +61,13 @@ class Cadence:
 class Services:
     """What the loop calls between updates; handed in, so that the loop knows neither text nor files.
 
-    evaluate: validation of the whole split, None if interrupted. sample: (prompt, text). save: (reason, is it the best
-    so far). stop_requested: the reason of a signal ("interrupted", "terminated") or None. emit: an event for journal
-    and hooks.
+    evaluate: validation of the whole split, None if interrupted. sample: (prompt, text). save: gets the reason.
+    stop_requested: the reason of a signal ("interrupted", "terminated") or None. emit: an event for journal and hooks.
     """
 
     evaluate: Callable[[], Evaluation | None]
     sample: Callable[[], tuple[str, str]]
-    save: Callable[[str, bool], None]
+    save: Callable[[str], None]
     emit: Emit
     stop_requested: Callable[[], str | None] = lambda: None
     clock: Callable[[], float] = time.monotonic
@@ -179,7 +178,7 @@ class _Between:
         reason = over or stop or self._save_due() or ("best" if improved and self.cadence.save_best else None)
         if reason and (progress.saved_step != progress.step or over or improved):
             progress.saved_step = progress.step
-            self.services.save(reason, improved and self.cadence.save_best)
+            self.services.save(reason)
             self.saved_at = self.services.clock()
         return bool(over or stop)
 

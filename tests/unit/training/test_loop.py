@@ -66,7 +66,9 @@ class World:
         self.happened.append(f"sample {self.state.progress.step}")
         return "The", "The end"
 
-    def save(self, reason: str, best: bool) -> None:
+    def save(self, reason: str) -> None:
+        progress = self.state.progress
+        best = self.cadence.save_best and progress.best_step == progress.step == progress.evaluated_step
         self.happened.append(f"save {self.state.progress.step} {reason}" + (" best" if best else ""))
         self.saved.append(copy.deepcopy(self.state.progress))
 
