@@ -38,7 +38,8 @@ def require_memory(needed_bytes: int, device: torch.device, what: str) -> None:
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Options of mallopt(3)."""
-_KEEP = 2**31 - 1
+_KEEP, _LARGE = 2**31 - 1, 32 << 20
+"""Tensors from 32 MiB up go back all the same: among those that stay they would leave holes that nothing fits into."""
 _USUAL = 32 << 20
 """The limits that glibc itself works up to."""
 
@@ -54,8 +55,8 @@ def keep_freed_memory(device: torch.device) -> Iterator[None]:
         yield
         return
     libc = ctypes.CDLL(None)
-    for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-        libc.mallopt(option, _KEEP)
+    libc.mallopt(_TRIM_THRESHOLD, _KEEP)
+    libc.mallopt(_MMAP_THRESHOLD, _LARGE)
     try:
         yield
     finally:
