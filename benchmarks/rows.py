@@ -107,7 +107,8 @@ ROWS: list[Row] = [
         "steps 20 to 220 with data and loop; validation losses",
         ours=("ours.step", _STEP), peer=("peers.trainer", _STEP), unit="tokens/s", ratio="ours / peer", bound=1.6,
         same=losses, quick=_QUICK_STEP, unless=without_accelerate,
-        reason="half of a step is matrix products in fp32, which run near the core's peak on both sides",
+        reason="more than half of a step is matrix products in fp32, which run near the core's peak on both sides; the "
+        "rounds differ by as much as is missing",
     ),
     Row(
         name="loop",
