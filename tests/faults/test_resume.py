@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import SETTINGS, Killed, final_bytes, losses, same, train, train_here, write_text
+from runs import SETTINGS, SHORT, Killed, final_bytes, losses, same, train, train_here, write_text
 
 from trifecta.errors import DataError
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_text(tmp_path_factory.mktemp("text") / "words.txt")
 
 
 @pytest.fixture(scope="module")
@@ -247,16 +242,6 @@ def test_standard_input_is_resumed_without_it(text: Path, tmp_path: Path) -> Non
 
 
 # What follows plants bugs, in this process, in runs of a few steps.
-
-SHORT: dict[str, Any] = {
-    "training.epochs": 1, "training.save_every_n_steps": 3, "training.evaluate_every_n_steps": 8,
-    "model.num_layers": 1,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def short_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_text(tmp_path_factory.mktemp("short") / "words.txt", words=300)
 
 
 def whole_and_resumed(text: Path, place: Path, **settings: Any) -> tuple[Path, Path]:

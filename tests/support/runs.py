@@ -18,6 +18,12 @@ SETTINGS: dict[str, Any] = {
     "execution.threads": 1,
 }  # fmt: skip
 
+SHORT: dict[str, Any] = {
+    "training.epochs": 1, "training.save_every_n_steps": 3, "training.evaluate_every_n_steps": 8,
+    "model.num_layers": 1,
+}  # fmt: skip
+"""What makes such a run one of a few steps."""
+
 _PROGRAM = """
 import json, os, signal, sys
 import torch

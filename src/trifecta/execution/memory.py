@@ -39,9 +39,8 @@ def require_memory(needed_bytes: int, device: torch.device, what: str) -> None:
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Options of mallopt(3)."""
 _KEEP, _LARGE = 2**31 - 1, 32 << 20
-"""Tensors from 32 MiB up go back all the same: among those that stay they would leave holes that nothing fits into."""
-_USUAL = 32 << 20
-"""The limits that glibc itself works up to."""
+"""Tensors from 32 MiB up go back all the same: among those that stay they would leave holes that nothing fits into.
+glibc by itself works up to as much, in either option."""
 
 
 @contextmanager
@@ -60,8 +59,7 @@ def keep_freed_memory(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            libc.mallopt(option, _USUAL)
+        libc.mallopt(_TRIM_THRESHOLD, _LARGE)
         libc.malloc_trim(0)
 
 

@@ -46,8 +46,9 @@ def resolve(request: Request, out: Path | None = None, notify: Callable[[str], N
     if here is not None and not draft.written & {"data.paths", "data.builtin"}:
         data = folder.read_recipe(here.parent).data
         if data.paths:
-            kept = {} if "data.validation_paths" in draft.written else {"data.validation_paths": data.validation_paths}
-            flags = {**request.flags, **{key: ("the run", paths) for key, paths in kept.items() if paths}}
+            flags = dict(request.flags)
+            if data.validation_paths and "data.validation_paths" not in draft.written:
+                flags["data.validation_paths"] = ("the run", data.validation_paths)
             tree = _collect(replace(request, data=tuple(data.paths), flags=flags))
             draft = tree.resolve(None)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import train, write_text
+from runs import train
 
 SETTINGS: dict[str, Any] = {
     "training.epochs": 20, "training.early_stopping_patience": 3, "training.learning_rate": 5e-3,
@@ -17,11 +17,6 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def settings() -> dict[str, Any]:
     return SETTINGS
-
-
-@pytest.fixture(scope="session")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_text(tmp_path_factory.mktemp("text") / "words.txt")
 
 
 @pytest.fixture(scope="session")

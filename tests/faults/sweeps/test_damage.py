@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import Killed, same, train_here, write_text
+from runs import SHORT, Killed, same, train_here, write_text
 
 from trifecta.errors import DataError
 from trifecta.training import checkpoint
 
 pytestmark = [pytest.mark.sweep, pytest.mark.timeout(560)]
 FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "recipe.yaml", "state.json", "tokenizer.json"]
-SHORT: dict[str, Any] = {
-    "training.epochs": 1, "training.save_every_n_steps": 3, "training.evaluate_every_n_steps": 8,
-    "model.num_layers": 1,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

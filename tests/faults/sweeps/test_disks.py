@@ -10,17 +10,13 @@ from typing import Any
 
 import pytest
 from disks import Full
-from runs import SETTINGS, command, same, train, train_here, variables, write_text
+from runs import SETTINGS, SHORT, command, same, train, train_here, variables, write_text
 
 from trifecta.errors import ResourceError
 from trifecta.training import checkpoint, files
 
 pytestmark = [pytest.mark.sweep, pytest.mark.timeout(560)]
 Settings = dict[str, Any]
-SHORT: Settings = {
-    "training.epochs": 1, "training.save_every_n_steps": 3, "training.evaluate_every_n_steps": 8,
-    "model.num_layers": 1,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
