@@ -33,6 +33,12 @@ def tokens(ours: Leg, peer: Leg) -> tuple[str, bool]:
     return f"{len(ours['tokens'])} tokens, {'identical' if same else 'different'}", same
 
 
+def labels(ours: Leg, peer: Leg) -> tuple[str, bool]:
+    """Both say the same, and not always the same."""
+    same, kinds = ours["labels"] == peer["labels"], len(set(ours["labels"]))
+    return f"{len(ours['labels'])} texts, {kinds} classes, {'identical' if same else 'different'}", same and kinds > 1
+
+
 def little_memory(ours: Leg, peer: Leg) -> tuple[str, bool]:
     """Neither length of text takes much."""
     text = (
@@ -76,6 +82,15 @@ _SMALL_LLAMA = {"size": (4, 128, 4, 344), "vocab_size": 65, "tokens": 200}
 _LARGE_LLAMA = {"size": (6, 512, 8, 1376), "vocab_size": 8000, "tokens": 200}
 _QUICK_LLAMA = {"size": QUICK_SIZE, "vocab_size": 65, "tokens": 8}
 _MEMORY = {"size": (4, 256, 4, 1024), "vocab_size": 32_000, "batch_size": 16, "length": 256, "steps": 4}
+_GAPS = {
+    "size": (4, 256, 4, 1024), "vocab_size": 8000, "batch_size": 32, "length": 128, "steps": 100, "after": 20,
+}  # fmt: skip
+_QUICK_GAPS = _QUICK_STEP | {"vocab_size": 300, "length": 32}
+_BEAMS = {"size": (4, 256, 4, 1024), "vocab_size": 8000, "batch_size": 8, "num_beams": 4, "tokens": 64}
+_PREDICT = {"size": (4, 256, 4, 1024), "vocab_size": 8000, "length": 128, "texts": 500, "batch_size": 16}
+_EVALUATE_MASKED = {
+    "size": (2, 64, 2, 128), "vocab_size": 1000, "batch_size": 32, "length": 128, "steps": 20, "megabytes": 1,
+}  # fmt: skip
 _EVALUATE = {"size": SMALL, "batch_size": 12, "length": LENGTH}
 _NANO = {
     "target": TARGET,
@@ -176,6 +191,46 @@ ROWS: list[Row] = [
         ours=("ours.evaluation_memory", _EVALUATE | {"times": 10}),
         peer=("ours.evaluation_memory", _EVALUATE | {"times": 1}),
         unit="MB", ratio="ours / peer", bound=1.05, at_most=True, same=losses, rounds=2, quick=_QUICK_STEP,
+    ),
+    Row(
+        name="masked",
+        what="training on masked tokens against Hugging Face's Trainer and collator: BERT with 4 layers, width 256, "
+        "8,000 tokens, 32 sentences a step, AdamW, fp32, steps 20 to 100; tokens that aren't padding; losses of the "
+        "same held-out gaps",
+        ours=("encoders.masked", _GAPS | {"learning_rate": 5e-4}),
+        peer=("encoder_peers.masked", _GAPS | {"learning_rate": 5e-4}), unit="tokens/s", ratio="ours / peer", bound=2,
+        same=losses, rounds=3, quick=_QUICK_GAPS, unless=without_accelerate,
+    ),
+    Row(
+        name="span",
+        what="training on corrupted spans likewise: T5 with 4 + 4 layers, width 256, tokens read and written",
+        ours=("encoders.span", _GAPS | {"learning_rate": 1e-3}),
+        peer=("encoder_peers.span", _GAPS | {"learning_rate": 1e-3}), unit="tokens/s", ratio="ours / peer", bound=1.6,
+        same=losses, rounds=3, quick=_QUICK_GAPS, unless=without_accelerate,
+    ),
+    Row(
+        name="beams",
+        what="beam search against Hugging Face's generate with the same weights: T5, 4 + 4 layers, width 256, 8 texts, "
+        "4 beams, 64 tokens",
+        ours=("encoders.beams", _BEAMS), peer=("encoder_peers.beams", _BEAMS), unit="tokens/s", ratio="ours / peer",
+        bound=1.5, same=tokens, quick=_QUICK_LLAMA | {"batch_size": 2, "num_beams": 2}, unless=without_transformers,
+        reason="at each step the beams that changed places copy the whole cache, 256 positions of it however few are "
+        "held; what is left is matrix products of 32 rows, the same on both sides",
+    ),
+    Row(
+        name="predict",
+        what="classes of 500 sentences against Hugging Face's pipeline with the same weights: BERT, 4 layers, width "
+        "256, 16 at a time",
+        ours=("encoders.predict", _PREDICT), peer=("encoder_peers.predict", _PREDICT), unit="texts/s",
+        ratio="ours / peer", bound=1.5, same=labels, unless=without_transformers,
+        quick={"size": QUICK_SIZE, "vocab_size": 300, "length": 32, "texts": 20, "batch_size": 4},
+    ),
+    Row(
+        name="evaluate-masked",
+        what="peak of a process that evaluates a small BERT on 10 MB of text, against 1 MB",
+        ours=("encoders.evaluate_masked", _EVALUATE_MASKED | {"megabytes": 10}),
+        peer=("encoders.evaluate_masked", _EVALUATE_MASKED), unit="MB", ratio="ours / peer", bound=1.1, at_most=True,
+        same=losses, rounds=2, quick=_QUICK_GAPS | {"megabytes": 0.03},
     ),
     Row(
         name="check",

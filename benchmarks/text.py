@@ -51,7 +51,7 @@ def split_loss(logits_of: Callable[[Tensor], Tensor], tokens: Tensor, length: in
     return nats / (len(tokens) - 1)
 
 
-def longer_text(text: str, folder: str, megabytes: int) -> Path:
+def longer_text(text: str, folder: str, megabytes: float) -> Path:
     """A file of about so many megabytes: the text's lines again and again, each time in another order."""
     path = Path(folder) / f"{megabytes}-megabytes.txt"
     if path.exists():

@@ -8,7 +8,7 @@ V vocabulary, C classes, N supervised positions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,9 +20,10 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Example:
-    """One sample's ids and labels, as NumPy arrays by name (`tokens`, `targets`)."""
+    """One sample's ids and labels, as NumPy arrays by name (`tokens`, `targets`). cut: tokens that found no room."""
 
     arrays: Mapping[str, Any]
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,19 @@ class Batch:
 
     inputs: tensors by name (`tokens_BT`). targets: integer tensors prefilled with IGNORE (`targets_BT`).
     weights: the count by which each loss term's total will be divided (`{"next_token": 1536.0}`).
+    samples: of the data set; rows may hold several. tokens: positions that aren't padding.
     """
 
     inputs: Mapping[str, torch.Tensor]
     targets: Mapping[str, torch.Tensor]
     weights: Mapping[str, float]
+    samples: int
+    tokens: int
+
+    @property
+    def positions(self) -> int:
+        """Positions computed, padding among them."""
+        return sum(tensor.numel() for name, tensor in self.inputs.items() if "tokens_" in name)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -43,7 +52,7 @@ class Batch:
         def move(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
 
-        return Batch(move(self.inputs), move(self.targets), self.weights)
+        return replace(self, inputs=move(self.inputs), targets=move(self.targets))
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,12 @@ class Output:
 class LossSum:
     """Named terms of (total, weight) and metrics of (sum, count). Never a mean.
 
-    totals: scalar tensors in nats, with gradient. weights and metrics: plain numbers.
+    totals: scalar tensors in nats, with gradient. weights: plain numbers. metrics: sums and counts as scalar
+    tensors or numbers.
     """
 
     terms: Mapping[str, tuple[torch.Tensor, float]]
-    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    metrics: Mapping[str, tuple[torch.Tensor, torch.Tensor | float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,8 @@ class StepReport:
 
     step: counted from 1. epoch: counted from 1, of the samples just seen. loss: nats per unit of weight, over all
     micro-batches. grad_norm: global L2 norm before clipping. learning_rate: of this update. tokens: positions
-    processed. seconds: wall time of the step. skipped: a non-finite step that touched nothing.
+    that aren't padding. seconds: wall time of the step. metrics: what the objective counted, such as accuracy.
+    skipped: a non-finite step that touched nothing.
     """
 
     step: int
@@ -83,3 +94,4 @@ class StepReport:
     seconds: float
     skipped: bool = False
     terms: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,9 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__  # noqa: E402
+from benchmarks.encoder_peers import SpanCollator  # noqa: E402
 from benchmarks.pairs import LegError, Row, call_leg, measure, table, verdict  # noqa: E402
-from benchmarks.rows import ROWS, at_target, little_memory, losses, tokens  # noqa: E402
+from benchmarks.rows import ROWS, at_target, labels, little_memory, losses, tokens  # noqa: E402
+from benchmarks.sentences import Sentences, alone  # noqa: E402
 from benchmarks.text import character_ids, longer_text, many_characters, random_windows, split_loss  # noqa: E402
+from trifecta.types import Example  # noqa: E402
 
 IN_PROCESSES_OF_THEIR_OWN = {"check", "first-step"}
 """Their legs are commands, which take seconds to start."""
@@ -39,7 +43,7 @@ def pair(ours: float, peer: float, apart: float = 0.0) -> list[dict[str, float]]
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("".join(f"line {n * n} of a text that is not long\n" for n in range(250)))
+    path.write_text("".join(f"Line {n * n} of a text that is not long.\n" for n in range(250)))
     return path
 
 
@@ -54,8 +58,11 @@ def test_each_row_runs(row: Row, text: Path) -> None:
     assert min(ours["value"], peer["value"]) > 0
     if row.same is tokens:
         assert ours["tokens"] == peer["tokens"]
+    if row.name == "predict":
+        assert ours["labels"] == peer["labels"]
     if row.same is losses:
-        assert abs(ours["loss"] - peer["loss"]) < 0.3
+        # A T5 of width 16 with tied embeddings begins anywhere from 6 to 7.5, and four steps don't change that.
+        assert abs(ours["loss"] - peer["loss"]) < (2 if row.name == "span" else 0.3)
     json.dumps(result, allow_nan=False)
 
 
@@ -173,6 +180,8 @@ def test_control_a_leg_that_fails_is_told_and_the_rows_go_on(
     [
         (at_target, {"loss": 1.91, "steps": 9, "target": 1.9}, {"loss": 1.8, "steps": 9}),
         (tokens, {"tokens": [1, 2]}, {"tokens": [1, 3]}),
+        (labels, {"labels": ["a", "b"]}, {"labels": ["a", "a"]}),
+        (labels, {"labels": ["a", "a"]}, {"labels": ["a", "a"]}),
         (little_memory, {"seconds": 1, "megabytes": 401}, {"seconds": 1, "megabytes": 1}),
         (losses, {"loss": float("nan")}, {"loss": 1.0}),
     ],
@@ -205,3 +214,51 @@ def test_texts(text: Path, tmp_path: Path) -> None:
     assert 999_900 < len(long) <= 1_000_000
     assert {*long.splitlines()} == {*text.read_bytes().splitlines()}
     assert len(set(many_characters(str(tmp_path), 700, 500).read_text(encoding="utf-8"))) == 500
+
+
+@pytest.fixture(scope="module")
+def sentences(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Sentences:
+    prose = text.with_name("prose.txt")
+    rest = "".join(f"Here is number {n}. It is\na long one, is it not? Yes! " for n in range(200))
+    prose.write_text("Much" + 40 * " more" + ". " + rest)
+    return Sentences.of(str(prose), str(tmp_path_factory.mktemp("folder")), vocab_size=300, length=24)
+
+
+@pytest.mark.fast
+def test_sentences_fit_and_are_one_a_line(sentences: Sentences) -> None:
+    ids = sentences.ids(sentences.train)
+    assert 2 <= min(map(len, ids)) <= max(map(len, ids)) <= 22
+    lines = sentences.train.read_text().splitlines()
+    assert {"It is a long one, is it not?", "Yes!"} <= {*lines}
+    assert len(ids) == len(lines)
+
+
+@pytest.mark.fast
+def test_held_out_gaps_are_always_the_same(sentences: Sentences) -> None:
+    for objective in (sentences.masked(), sentences.span()):
+        seen: list[list[Any]] = []
+
+        def sums_of(examples: Any, seen: list[list[Any]] = seen) -> tuple[float, float]:
+            seen.append([alone(examples, name, -1).tolist() for name in ("tokens", "targets")])
+            return 3.0 * len(examples), len(examples)
+
+        assert sentences.held_out_loss(objective, sums_of) == 3.0
+        first, seen[:] = seen[:], []
+        sentences.held_out_loss(objective, sums_of)
+        assert seen == first
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("length", [2, 3, 7, 20, 100])
+def test_the_peers_gaps_are_ours(sentences: Sentences, length: int) -> None:
+    """Hugging Face's way to corrupt a text takes out as much in as many runs as ours, and loses nothing."""
+    objective = sentences.span()
+    collator = SpanCollator(objective.vocabulary["<extra_id_0>"], objective.eos_id)
+    ids = np.arange(1, length + 1) % 250 + 2
+    ours = objective.corrupt(Example({"tokens": ids}), np.random.default_rng(0))
+    for _ in range(20):
+        batch = collator([{"input_ids": ids}, {"input_ids": np.concatenate([ids, ids])}])
+        read = batch["input_ids"][0][batch["attention_mask"][0] == 1].numpy()
+        written = batch["labels"][0][batch["labels"][0] != -100].numpy()
+        assert (len(read), len(written)) == (len(ours.arrays["tokens"]), len(ours.arrays["targets"]))
+        assert objective.restore(read, written).tolist() == ids.tolist()

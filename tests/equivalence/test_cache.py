@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trifecta.inference import cache as cache_module
-from trifecta.inference.cache import LayerCache, new_cache
 from trifecta.inference.generate import generate
 from trifecta.models import Gpt
+from trifecta.nn import cache as cache_module
+from trifecta.nn.cache import LayerCache, new_cache
 
 POSITIONS = ["rope", "learned", "sinusoidal", "alibi", "none"]
 V = 41

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from trifecta.inference import decoder as decoder_module
 from trifecta.inference import generate as generate_module
-from trifecta.inference.cache import LayerCache, new_cache
 from trifecta.inference.decoder import Decoder
 from trifecta.inference.generate import generate, generate_batch
 from trifecta.models import Gpt
+from trifecta.nn.cache import LayerCache, new_cache
 
 pytestmark = pytest.mark.fast
 V = 41

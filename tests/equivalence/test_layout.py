@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from objectives import causal
 from torch import Tensor
 
 from trifecta.models import MODELS, roles
-from trifecta.objectives import OBJECTIVES, LossModule
+from trifecta.objectives import LossModule
 from trifecta.optim import OPTIMIZERS, Trainable
 from trifecta.training.plan import Plan
 from trifecta.training.step import update
@@ -34,18 +36,19 @@ def small(dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
 def padded(pad: int, length: int = T) -> Batch:
     """A row of 7 tokens and one of 5, filled up at the right; what is filled up is no target."""
     rng = np.random.default_rng(0)
-    objective = OBJECTIVES["causal"]()
+    objective = causal()
     batch: Batch = objective.collate([objective.prepare(rng.integers(0, V, n + 1)) for n in (7, 5)])
     more = length - batch.inputs["tokens_BT"].shape[1]
     tokens = torch.nn.functional.pad(batch.inputs["tokens_BT"], (0, more))
     targets = torch.nn.functional.pad(batch.targets["targets_BT"], (0, more), value=IGNORE)
-    return Batch({"tokens_BT": torch.where(targets == IGNORE, pad, tokens)}, {"targets_BT": targets}, batch.weights)
+    inputs = {"tokens_BT": torch.where(targets == IGNORE, pad, tokens)}
+    return replace(batch, inputs=inputs, targets={"targets_BT": targets})
 
 
 def outcome(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits where there are targets, and every gradient of the loss, less that of the pad tokens' own rows."""
     model.zero_grad()
-    ((total, _),) = LossModule(model, OBJECTIVES["causal"]())(batch).terms.values()
+    ((total, _),) = LossModule(model, causal())(batch).terms.values()
     total.backward()
     kept = batch.targets["targets_BT"] != IGNORE
     gradients = torch.cat([p.grad.flatten() for p in model.parameters()])
@@ -120,7 +123,7 @@ def gradient(micro: list[Batch], dtype: torch.dtype) -> Tensor:
     seen: list[Tensor] = []
     optimizers.step = lambda: seen.append(torch.cat([p.grad.flatten() for p in optimizers.parameters]))
     update(
-        LossModule(model, OBJECTIVES["causal"]()), optimizers, micro, number=1, learning_rate=1e-3,
+        LossModule(model, causal()), optimizers, micro, number=1, learning_rate=1e-3,
         gradient_clip_norm=None, seed=1, device=torch.device("cpu"), autocast=nullcontext,
     )  # fmt: skip
     return seen[0]
@@ -129,7 +132,7 @@ def gradient(micro: list[Batch], dtype: torch.dtype) -> Tensor:
 def last_window(accumulation: int, batch_size: int) -> tuple[list[Batch], list[Batch]]:
     """The last update of an epoch as it is cut into micro-batches, and as one batch."""
     rng = np.random.default_rng(0)
-    objective = OBJECTIVES["causal"]()
+    objective = causal()
     examples = [objective.prepare(rng.integers(0, V, n + 1)) for n in LENGTHS]
     plan = Plan(len(LENGTHS), batch_size, accumulation, epochs=1, max_steps=None)
     start = (plan.steps_per_epoch - 1) * batch_size * accumulation
@@ -153,6 +156,6 @@ def test_numeric_011_the_last_partial_window_is_divided_by_what_it_holds(
 def test_numeric_011_control_division_by_a_full_window_is_noticed() -> None:
     """Division by a full accumulation is off by more than 10 %."""
     cut, whole = last_window(4, 1)
-    full = [Batch(b.inputs, b.targets, {name: w * 4 / len(cut) for name, w in b.weights.items()}) for b in cut]
+    full = [replace(b, weights={name: w * 4 / len(cut) for name, w in b.weights.items()}) for b in cut]
     one, other = gradient(full, torch.float32), gradient(whole, torch.float32)
     assert float((one - other).norm() / other.norm()) > 0.1

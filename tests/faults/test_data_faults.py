@@ -281,6 +281,51 @@ def test_fault_055_text_like_special_tokens(write: Write, tmp_path: Path, type: 
         assert made.tokenizer.decode(made.train.tokens) == text[: made.train.characters]
 
 
+SPECIAL_TEXT = "[MASK] <pad> [PAD] <s> [CLS]x[SEP] <mask> <extra_id_0> <extra_id_99><|endoftext|>\n"
+
+
+def check_special_text(tokenizer: Any) -> None:
+    """For masked tokens and for gaps: the text is encoded exactly, and none of its tokens is a special one."""
+    from trifecta.objectives import OBJECTIVES, Text
+
+    ids = tokenizer.encode(SPECIAL_TEXT)
+    assert tokenizer.decode(ids) == SPECIAL_TEXT
+    for name in ("masked", "span"):
+        made = OBJECTIVES[name](Text(tokenizer, 512, documents=True))
+        assert not set(ids.tolist()) & {*made.vocabulary.ids.values(), tokenizer.eos_id}
+        assert made.vocabulary.decode(ids) == made.vocabulary.shown(ids) == SPECIAL_TEXT
+        kept = made.prepare(np.append(ids, tokenizer.eos_id)).arrays["tokens"].tolist()
+        assert kept in (ids.tolist(), [made.vocabulary.ids.get("[CLS]"), *ids, made.vocabulary.ids.get("[SEP]")])
+        shown = made.vocabulary.shown([*ids, *made.vocabulary.ids.values()])
+        assert shown == SPECIAL_TEXT + "".join(made.vocabulary.ids), "its own are shown by name"
+
+
+@pytest.mark.parametrize("type", ["char", "byte", "bpe", "unigram"])
+def test_fault_055_special_tokens_of_objectives_are_never_text(type: str) -> None:
+    """Text that contains [MASK], <pad>, <extra_id_0> is encoded and decoded exactly, and never becomes the special
+    tokens that masked tokens and gaps use."""
+    from trifecta.tokenizers import TOKENIZERS
+
+    fields = {"vocab_size": 400} if type in ("bpe", "unigram") else {}
+    check_special_text(TOKENIZERS[type]([SPECIAL_TEXT * 20], **fields))
+
+
+def test_fault_055_control_special_tokens_read_in_text_are_noticed() -> None:
+    """A tokenizer that reads special tokens in text is noticed."""
+    from trifecta.tokenizers import TOKENIZERS
+    from trifecta.tokenizers.subword import SubwordTokenizer
+
+    class Reading(SubwordTokenizer):
+        def encode_batch(self, texts: Any) -> Any:
+            self._inner.encode_special_tokens = False
+            return super().encode_batch(texts)
+
+    trained: Any = TOKENIZERS["bpe"]([SPECIAL_TEXT * 20], vocab_size=400)
+    trained._inner.add_special_tokens(["[MASK]", "<extra_id_0>"])
+    with pytest.raises(AssertionError):
+        check_special_text(Reading(trained._inner))
+
+
 def split_documents(write: Write, tmp_path: Path, texts: list[str]) -> Any:
     path = write("a.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
     return prepared(Sources([path]), tmp_path / "cache", validation_split=0.25)
@@ -308,7 +353,7 @@ def test_fault_057_windows_never_cross_the_split(write: Write, tmp_path: Path) -
     """No window holds tokens of both the training and the validation part."""
     made = prepared(Sources([write("a.txt", "t" * 90 + "v" * 10)]), tmp_path)
     for store, letter in ((made.train, ord("t")), (made.validation, ord("v"))):
-        windows = Windows(store, 8)
+        windows = Windows(store, 9, overlap=1)
         assert {token for i in range(len(windows)) for token in windows[i].tolist()} == {letter}
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from objectives import causal
 from runs import Killed, train, train_here, write_text
 
 from trifecta.data import Sampler, Windows
 from trifecta.data.cache import read_summed, summed
-from trifecta.objectives import OBJECTIVES
-from trifecta.run.build import Feed
+from trifecta.run.feed import Feed
 from trifecta.training.plan import MicroBatch, Plan
 
 MiB = 1 << 20
@@ -40,8 +40,8 @@ class Counted:
 def calls_to_resume(step: int, updates: Callable[[Plan, int], Iterator[list[MicroBatch]]]) -> tuple[int, int]:
     """Python calls and reads of the store until the first update after a step is ready."""
     store: Any = Counted(4_000_000_000)
-    windows = Windows(store, 100)
-    feed = Feed(OBJECTIVES["causal"](), windows, Sampler(len(windows), seed=1, shuffle=True), num_workers=0)
+    windows = Windows(store, 101, overlap=1)
+    feed = Feed(causal(100), windows, Sampler(len(windows), seed=1, shuffle=True), seed=1, part="train", num_workers=0)
     plan = Plan(len(windows), batch_size=4, gradient_accumulation_steps=2, epochs=9, max_steps=None)
     calls = 0
 

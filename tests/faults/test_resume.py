@@ -244,15 +244,15 @@ def test_standard_input_is_resumed_without_it(text: Path, tmp_path: Path) -> Non
 # What follows plants bugs, in this process, in runs of a few steps.
 
 
-def whole_and_resumed(text: Path, place: Path, **settings: Any) -> tuple[Path, Path]:
-    """A run without and one with a kill after step 5, each from another state of torch's default generator."""
+def whole_and_resumed(text: Path, place: Path, at_step: int = 5, **settings: Any) -> tuple[Path, Path]:
+    """A run without and one with a kill after a step, each from another state of torch's default generator."""
     import torch
 
     settings = SHORT | settings
     torch.manual_seed(1)
     train_here(text, place / "whole", **settings)
     with pytest.raises(Killed):
-        train_here(text, place / "run", at_step=5, **settings)
+        train_here(text, place / "run", at_step=at_step, **settings)
     torch.manual_seed(2)
     train_here(text, place / "run", **settings)
     return place / "whole", place / "run"
@@ -279,6 +279,41 @@ def test_fault_004_dropout_and_shuffling_are_resumed_exactly(text: Path, tmp_pat
 def test_fault_004_plain_runs_in_one_process_are_resumed_exactly(short_text: Path, tmp_path: Path) -> None:
     """Without the bugs planted below, the same runs are resumed to the same bytes."""
     same(*whole_and_resumed(short_text, tmp_path))
+
+
+GAPS: dict[str, dict[str, Any]] = {
+    "masked": {"config": "bert-modern", "objective.choose": "word"},
+    "span": {"config": "t5-modern", "objective.rate": 0.3, "objective.mean_span_length": 1.5},
+}
+
+
+@pytest.mark.parametrize("kind", GAPS)
+def test_fault_004_gaps_are_resumed_exactly(short_text: Path, tmp_path: Path, kind: str) -> None:
+    """With masked words and with gaps that are drawn anew in each epoch, dropout and shuffling on, a BERT and a T5 that
+    are killed in their second epoch end with the same bytes, with data workers too."""
+    settings = GAPS[kind] | {"training.epochs": 2, "tokenizer.type": "char"}
+    whole, resumed = whole_and_resumed(short_text, tmp_path, at_step=15, **settings)
+    assert len(losses(whole)) > 16
+    same(whole, resumed)
+    train_here(short_text, tmp_path / "workers", **SHORT | settings | {"data.num_workers": 1})
+    same(whole, tmp_path / "workers")
+
+
+@pytest.mark.parametrize("kind", GAPS)
+def test_fault_004_control_gaps_that_are_drawn_as_they_come_are_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """With gaps from one generator that goes on from batch to batch the resumed run differs."""
+    import numpy as np
+
+    drawn = {}
+
+    def generator_of(_seed: int, purpose: str, *_numbers: int) -> np.random.Generator:
+        return drawn.setdefault(purpose, np.random.default_rng(0))
+
+    monkeypatch.setattr("trifecta.run.feed.numpy_generator", generator_of)
+    settings = GAPS[kind] | {"tokenizer.type": "char"}
+    assert differ(*whole_and_resumed(short_text, tmp_path, **settings))
 
 
 def test_fault_004_control_dropout_from_the_shared_generator_is_noticed(
@@ -341,11 +376,11 @@ def test_fault_005_control_an_order_that_depends_on_workers_is_noticed(
     """Workers that turn the order of a batch round change the run."""
     from torch.utils.data import get_worker_info
 
-    from trifecta.run import build
+    from trifecta.run.feed import Feed
 
-    plain = build.Feed.batch
+    plain = Feed.batch
     monkeypatch.setattr(
-        build.Feed, "batch", lambda self, indices: plain(self, indices[:: -1 if get_worker_info() else 1])
+        Feed, "batch", lambda self, request: plain(self, (request[0], request[1][:: -1 if get_worker_info() else 1]))
     )
     for workers in (0, 1):
         train_here(short_text, tmp_path / str(workers), **SHORT | {"data.num_workers": workers})

@@ -1,4 +1,4 @@
-"""A model that leaves as files comes back as it was."""
+"""A model that leaves as files comes back as it was, and is the same model to Hugging Face's transformers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,24 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+import yaml
 
+from trifecta.errors import RecipeError
+from trifecta.inference.sequences import write_sequences
 from trifecta.interop import hf
 from trifecta.models import Gpt
-from trifecta.training import files
+from trifecta.recipe import presets
+from trifecta.recipe.schema import Recipe
+from trifecta.recipe.sources import collect
+from trifecta.run import Request, build, load
+from trifecta.run.convert import export_run
+from trifecta.run.folder import write_identity
+from trifecta.run.resolution import resolve
+from trifecta.training import checkpoint, files
+from trifecta.training.state import Progress, TrainState
 
+TOLERANCE = 1e-5
 V, T = 61, 24
 FIELDS: dict[str, dict[str, Any]] = {
     "gpt2": {"position": "learned", "max_sequence_length": T},
@@ -73,3 +86,118 @@ def test_numeric_042_control_a_weight_left_behind_is_noticed(
     monkeypatch.setattr(hf, "from_hf_state", forgetful)
     model, fields = make(kind)
     assert not torch.equal(reloaded(exported(model, fields, tmp_path))(tokens()), model(tokens()))
+
+
+TEXT = "It was the best of times, it was the worst of times; é, ü and \U0001f600 came late.\n" * 40
+BASES = sorted({yaml.safe_load(presets.preset_text(name)).get("base", name) for name in presets.preset_names()})
+
+
+def resolved(preset: str, flags: dict[str, Any]) -> Recipe:
+    return collect(preset=preset, flags=flags).resolve().recipe
+
+
+def small_run(preset: str, folder: Path, **settings: Any) -> Path:
+    """A run of a preset, untrained and small: fewer and narrower layers, fewer tokens, everything else as it is."""
+    text = folder / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    wide = {"model.d_model": 32, "model.num_heads": 4, "model.num_layers": 2, "model.d_ff": 48}
+    short = {"data.sequence_length": 40, "data.cache_dir": str(folder / "cache"), "execution.threads": 1}
+    kind = resolved(preset, {}).tokenizer.type
+    sizes = {"bpe": 290, "wordpiece": 90, "unigram": 340}
+    tokens = {"tokenizer.vocab_size": sizes[kind]} if kind in sizes else {}
+    if getattr(resolved(preset, {}).model, "max_sequence_length", None):
+        short["model.max_sequence_length"] = 64
+    flags = {key: ("settings", value) for key, value in (wide | short | tokens | settings).items()}
+    resolution = resolve(Request(preset=preset, flags=flags, data=(str(text),)))
+    recipe = resolution.recipe
+    tokenizer = build.data_of(recipe, resolution.text).tokenizer
+    objective = build.objective_of(recipe, tokenizer)
+    torch.manual_seed(0)
+    model = build.headed(build.bare_model_of(recipe, objective.vocabulary.size), objective)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_((0.05 if recipe.model.type == "t5" else 0.2) * torch.randn_like(parameter))
+    place = folder / "run"
+    place.mkdir()
+    texts = write_identity(place, recipe, tokenizer.to_json())
+    state = TrainState(model, build.optimizers_of(recipe, model), Progress())
+    checkpoint.save(place / "checkpoints", state, texts, reason="test")
+    return place
+
+
+@pytest.mark.parametrize("preset", BASES)
+def test_every_preset_is_the_same_model_to_transformers(preset: str, tmp_path: Path) -> None:
+    """Loaded by the Auto classes: logits within 1e-5, the same ids, and the same text or the same five best guesses."""
+    run = small_run(preset, tmp_path)
+    made = export_run(run, tmp_path / "hf")
+    ours = load(run)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(made.folder)
+    assert len(tokenizer) == made.vocab_size == ours.model.vocab_size
+    for text in ("It was  the\n worst", TEXT[:200], "times \U0001f600 é unseen: \u00d8"):
+        assert tokenizer.encode(text, add_special_tokens=False) == ours.tokenizer.encode(text).tolist()
+    {"gpt": same_continuation, "bert": same_guesses, "t5": same_answer}[ours.recipe.model.type](ours, made.folder)
+
+
+def loaded(kind: str, folder: Path) -> Any:
+    """transformers' model, which must find each of its weights in the folder and nothing more."""
+    model, found = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+    assert not found["missing_keys"]
+    assert all("pooler" in name or "seq_relationship" in name for name in found["unexpected_keys"])
+    assert not found["mismatched_keys"]
+    return model.eval()
+
+
+def same_continuation(ours: Any, folder: Path) -> None:
+    theirs = loaded("AutoModelForCausalLM", folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer("It was the", return_tensors="pt")
+    assert (theirs(**batch).logits - ours.model(batch["input_ids"])).abs().max() <= TOLERANCE
+    ids = theirs.generate(**batch, do_sample=False, max_new_tokens=12)[0]
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    assert text == ours.generate("It was the", temperature=0, max_tokens=12)
+
+
+def same_guesses(ours: Any, folder: Path) -> None:
+    theirs = loaded("AutoModelForMaskedLM", folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    vocabulary = ours.objective.vocabulary
+    before, after = (ours.tokenizer.encode(text).tolist() for text in ("it was the", " of times"))
+    ids = [vocabulary["[CLS]"], *before, vocabulary["[MASK]"], *after, vocabulary["[SEP]"]]
+    hidden = ours.model.hidden(torch.tensor([ids])).hidden_BTD
+    logits = ours.model.logits(hidden)
+    assert (theirs(torch.tensor([ids])).logits - logits).abs().max() <= TOLERANCE
+    wanted = logits[0, ids.index(vocabulary["[MASK]"])].topk(5).indices.tolist()
+    if hasattr(ours.model, "pair_scores"):  # theirs has `together` first
+        scores = loaded("AutoModelForPreTraining", folder)(torch.tensor([ids])).seq_relationship_logits
+        assert (scores.flip(-1) - ours.model.pair_scores(hidden[:, 0])).abs().max() <= TOLERANCE
+    pipe = transformers.pipeline("fill-mask", model=theirs, tokenizer=tokenizer, device="cpu")
+    assert [guess["token"] for guess in pipe("it was the[MASK] of times", top_k=5)] == wanted
+
+
+def same_answer(ours: Any, folder: Path) -> None:
+    theirs = loaded("AutoModelForSeq2SeqLM", folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    objective = ours.objective
+    written = "It was the<extra_id_0> of times<extra_id_1>"
+    batch = tokenizer(written, return_tensors="pt")
+    read = batch["input_ids"]
+    assert {objective.vocabulary["<extra_id_0>"], objective.vocabulary["<extra_id_1>"]} <= set(read[0].tolist())
+    before = torch.tensor([[objective.start_id, 5, 6, 7]])
+    assert (theirs(**batch, decoder_input_ids=before).logits - ours.model(read, before)).abs().max() <= TOLERANCE
+    ids = theirs.generate(**batch, do_sample=False, max_new_tokens=12)[0].tolist()
+    wanted = write_sequences(
+        ours.model, {"tokens_BT": read}, max_tokens=12, start_id=objective.start_id, eos_id=objective.eos_id,
+        pad_id=objective.pad_id,
+    )[0]  # fmt: skip
+    assert ids[1:] in (wanted, [*wanted, objective.eos_id])
+    text = ours.objective.vocabulary.decode(wanted)
+    if "\ufffd" not in text:  # where bytes make no character, the library replaces their neighbours too
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_what_transformers_cannot_express_is_refused_by_name(tmp_path: Path) -> None:
+    """A BERT with RMSNorm and normed queries is no model of theirs."""
+    run = small_run("bert-modern", tmp_path, **{"model.norm": "rmsnorm", "model.qk_norm": True})
+    with pytest.raises(RecipeError, match=r"model\.norm: rmsnorm, model\.qk_norm: True"):
+        export_run(run, tmp_path / "hf")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run", "text.txt"]

@@ -7,10 +7,11 @@ from contextlib import nullcontext
 import numpy as np
 import numpy.typing as npt
 import torch
+from objectives import causal
 
 from trifecta.inference.generate import generate
 from trifecta.models import MODELS, Gpt, roles
-from trifecta.objectives import OBJECTIVES, LossModule
+from trifecta.objectives import LossModule
 from trifecta.optim import OPTIMIZERS, Trainable
 from trifecta.training.step import update
 
@@ -21,7 +22,7 @@ def trained(shift: int) -> tuple[Gpt, float]:
     """A small GPT after 60 steps on the cycle; a shift of 2 is the planted bug: targets two positions on."""
     torch.manual_seed(0)
     model = MODELS["gpt"](7, d_model=32, num_heads=2, num_layers=2, d_ff=64, dropout=0.0)
-    objective = OBJECTIVES["causal"]()
+    objective = causal()
     module = LossModule(model, objective)
     optimizers = OPTIMIZERS["adamw"](
         Trainable(dict(model.named_parameters()), roles(model)), 3e-3,

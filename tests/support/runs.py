@@ -24,6 +24,15 @@ SHORT: dict[str, Any] = {
 }  # fmt: skip
 """What makes such a run one of a few steps."""
 
+
+def all_settings(config: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What is common to all runs, less what a BERT has no use for, and what is asked for."""
+    common = dict(SETTINGS)
+    if config.startswith("bert"):
+        del common["tracking.sample.max_tokens"]
+    return common | settings
+
+
 _PROGRAM = """
 import json, os, signal, sys
 import torch
@@ -81,12 +90,12 @@ def write_text(path: Path, words: int = 900, seed: int = 0) -> Path:
 
 def command(
     text: Path, out: Path, *, at_step: int = -1, at_event: str = "step", signal: int = 9, resume: str = "auto",
-    plant: str = "", **settings: Any,
+    plant: str = "", config: str = "small", **settings: Any,
 ) -> list[str]:  # fmt: skip
     """What trains in a fresh process, which sends itself a signal at an event of a step. plant: code to run first."""
     given = {
-        "text": str(text), "out": str(out), "config": "small", "settings": SETTINGS | settings, "resume": resume,
-        "at_step": at_step, "at_event": at_event, "signal": signal, "plant": plant,
+        "text": str(text), "out": str(out), "config": config, "settings": all_settings(config, settings),
+        "resume": resume, "at_step": at_step, "at_event": at_event, "signal": signal, "plant": plant,
     }  # fmt: skip
     return [sys.executable, "-c", _PROGRAM, json.dumps(given)]
 
@@ -106,7 +115,9 @@ def train(
     )  # fmt: skip
 
 
-def train_here(text: Path, out: Path, *, at_step: int = -1, resume: str = "auto", **settings: Any) -> Any:
+def train_here(
+    text: Path, out: Path, *, at_step: int = -1, resume: str = "auto", config: str = "small", **settings: Any
+) -> Any:
     """Trains in this process, where a test has planted a bug; raises Killed after a step."""
     import trifecta
 
@@ -115,8 +126,8 @@ def train_here(text: Path, out: Path, *, at_step: int = -1, resume: str = "auto"
             raise Killed
 
     return trifecta.train(
-        text, config="small", out=out, settings=SETTINGS | settings, resume=resume,  # type: ignore[arg-type]
-        hooks=[hook],
+        text, config=config, out=out, settings=all_settings(config, settings),
+        resume=resume, hooks=[hook],  # type: ignore[arg-type]
     )  # fmt: skip
 
 

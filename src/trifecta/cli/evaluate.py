@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ def evaluate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False,
 ) -> None:
-    """Measure a trained model: loss, perplexity, bits per byte, over every token once.
+    """Measure a trained model: loss, perplexity, bits per byte, over every token once; or its task's figures.
 
     Example: trifecta evaluate runs/book --data other.txt --json
     """
@@ -37,4 +37,24 @@ def evaluate(
     else:
         counts = ("bits_per_byte", "bytes")  # not sizes
         for name, value in result.items():
-            print(f"{name.replace('_', ' '):16} {shown('' if name in counts else name, value)}")
+            if isinstance(value, dict):
+                print(_table(name.replace("_", " "), value))
+            else:
+                print(f"{name.replace('_', ' '):16} {shown('' if name in counts else name, value)}")
+
+
+def _table(name: str, rows: dict[str, dict[str, Any]]) -> str:
+    """Rows and columns of figures, aligned; in a confusion a row is the truth and a column what was predicted."""
+    from trifecta.cli.check import shown
+
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [[name, *(shown("", column) for column in columns)]]
+    for label, row in rows.items():
+        cells = (shown("", row.get(column)) for column in columns)
+        lines.append([f"  {shown('', label)}", *cells])
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                  for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    )  # fmt: skip

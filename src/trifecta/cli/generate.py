@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trifecta.cli import options
-from trifecta.cli.repl import Repl, Settings, first_seed
+from trifecta.cli.repl import Chat, Repl, Settings, first_seed
+from trifecta.errors import RecipeError
 
 if TYPE_CHECKING:
     from trifecta.run.opened import Run as TrainedRun
@@ -59,8 +60,10 @@ def generate(
     if interactive:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  (lets the reader edit his line and go back to earlier ones)
-        Repl(trained, settings).loop()
+        (Chat if trained.answers else Repl)(trained, settings).loop()
         return
+    if prompt is None and trained.answers:
+        raise RecipeError("this model answers what it is asked", where="--prompt", fix="give a --prompt, or -i to talk")
     if prompt is None:
         prompt = trained.recipe.tracking.sample.prompt
     if num_samples > 1:
@@ -73,7 +76,7 @@ def _write_one(trained: TrainedRun, prompt: str, settings: Settings) -> None:
     """The prompt, and the text as it comes; a prompt that can't be encoded is found out before anything is printed."""
     pieces = trained.stream(prompt, **settings.options(first_seed(settings)))
     first = next(pieces, "")
-    _say(prompt + first)
+    _say(first if trained.answers else prompt + first)
     for piece in pieces:
         _say(piece)
     print()

@@ -19,7 +19,21 @@ from typing import Annotated, Any
 
 import typer
 
-from trifecta.cli import check, demo, evaluate, generate, plot, presets, runs, tokenizer, train
+from trifecta.cli import (
+    check,
+    compare,
+    convert,
+    demo,
+    evaluate,
+    finetune,
+    generate,
+    plot,
+    predict,
+    presets,
+    runs,
+    tokenizer,
+    train,
+)
 from trifecta.errors import TrifectaError
 from trifecta.tracking.terminal import visible
 
@@ -67,12 +81,17 @@ def root(
 
 
 app.command(rich_help_panel="Train")(train.train)
+app.command(rich_help_panel="Train")(finetune.finetune)
 app.command(rich_help_panel="Train")(check.check)
+app.command(rich_help_panel="Train")(compare.compare)
 app.command(rich_help_panel="Train")(demo.demo)
 app.command(rich_help_panel="Use")(generate.generate)
+app.command(rich_help_panel="Use")(predict.predict)
 app.command(rich_help_panel="Use")(evaluate.evaluate)
+app.command(rich_help_panel="Use")(convert.export)
 app.command(rich_help_panel="Look")(runs.runs)
 app.command(rich_help_panel="Look")(plot.plot)
+app.command("import", rich_help_panel="Prepare")(convert.import_)
 app.command(rich_help_panel="Prepare")(presets.presets)
 app.add_typer(tokenizer.app, rich_help_panel="Prepare")
 

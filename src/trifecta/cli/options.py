@@ -27,6 +27,8 @@ FLAGS = {
     "--max-steps": "training.max_steps",
     "--device": "execution.device",
     "--seed": "training.seed",
+    "--strict": "data.too_long",
+    "--load-weights": "training.init_from",
 }
 """The familiar flags and the recipe keys that they set."""
 
@@ -71,7 +73,9 @@ Preset = Annotated[
         autocompletion=complete_preset,
     ),
 ]  # fmt: skip
-Arch = Annotated[str | None, typer.Option(metavar="NAME", help="Architecture: gpt.", rich_help_panel=_RECIPE)]
+Arch = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Architecture: gpt, bert or t5.", rich_help_panel=_RECIPE)
+]
 SequenceLength = Annotated[
     int | None, typer.Option(metavar="TOKENS", help="Tokens in a training sequence.", rich_help_panel=_RECIPE)
 ]
@@ -101,6 +105,13 @@ def path_of(text: str) -> Path:
     return Path(not_empty(text))
 
 
+LoadWeights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH", help="Begin with the weights of a run, a Hugging Face folder, or a BERT's .h5 file.",
+        rich_help_panel=_TRAINING, callback=not_empty,
+    ),
+]  # fmt: skip
 Run = Annotated[
     str,
     typer.Argument(

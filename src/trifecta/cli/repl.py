@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from trifecta.errors import RecipeError, did_you_mean
 
@@ -18,8 +18,13 @@ Write a beginning; the model goes on with it. An empty line lets it write on. Th
 /reset           begin a new text
 /quit            leave; Ctrl-D does too. Ctrl-C stops the text that is being written"""
 
+CHAT_HELP = HELP.replace(
+    "Write a beginning; the model goes on with it. An empty line lets it write on. The text so far is kept.",
+    "Say something; the model answers, and knows what was said before.",
+).replace("begin a new text", "begin a new conversation")
+
 COMMANDS = ("/help", "/set", "/reset", "/quit")
-HINT = "/reset begins a new text; Ctrl-D or /quit leaves"
+HINT = "/reset begins anew; Ctrl-D or /quit leaves"
 
 Value = int | float | None
 
@@ -111,6 +116,12 @@ def first_seed(settings: Settings) -> int:
     return secrets.randbits(31) if settings.seed is None else settings.seed
 
 
+class Answering(Protocol):
+    """What of a run a chat needs."""
+
+    def reply(self, turns: Sequence[tuple[str, str]], **options: Any) -> Iterator[str]: ...
+
+
 class Writer(Protocol):
     """What of a run a conversation needs."""
 
@@ -124,6 +135,8 @@ def _ask(prompt: str) -> str:
 
 class Repl:
     """The conversation. read: asks for a line, raises EOFError at the end. write: prints a text as it is."""
+
+    greeting, help = "Write a beginning", HELP
 
     def __init__(
         self,
@@ -140,7 +153,7 @@ class Repl:
 
     def loop(self) -> None:
         """Takes turns until the reader leaves."""
-        self._write(f"Write a beginning; /help says what else there is. {HINT}.\n")
+        self._write(f"{self.greeting}; /help says what else there is. {HINT}.\n")
         while True:
             try:
                 line = self._read("> ")
@@ -165,10 +178,9 @@ class Repl:
         if command == "/quit":
             return False
         if command == "/help":
-            self._write(f"{HELP}\n")
+            self._write(f"{self.help}\n")
         elif command == "/reset":
-            self.text = ""
-            self._write("a new text\n")
+            self._write(f"{self._forget()}\n")
         elif command == "/set":
             self._set(rest.strip())
         elif (name := command[1:].replace("-", "_")) in LIMITS:
@@ -190,17 +202,48 @@ class Repl:
         self._write(f"{shown}\n")
 
     def _go_on(self, line: str) -> None:
-        """Streams the continuation of the text so far and the line; Ctrl-C keeps what is written and stops."""
+        """Streams the continuation of the text so far and the line."""
+        prompt = f"{self.text}\n{line}" if self.text and line else self.text or line
+        self.text = prompt + self._show(self._run.stream(prompt, **self.settings.options(self._seed)))
+
+    def _forget(self) -> str:
+        self.text = ""
+        return "a new text"
+
+    def _show(self, pieces: Iterator[str]) -> str:
+        """Writes the pieces and returns them as one; Ctrl-C keeps what is written and stops."""
         from trifecta.tracking.terminal import visible
 
-        prompt = f"{self.text}\n{line}" if self.text and line else self.text or line
         written = ""
         try:
-            for piece in self._run.stream(prompt, **self.settings.options(self._seed)):
+            for piece in pieces:
                 written += piece
                 self._write(visible(piece))
         except KeyboardInterrupt:
             self._write(" ...")
         self._write("\n")
         self._seed += 1
-        self.text = prompt + written
+        return written
+
+
+class Chat(Repl):
+    """Questions and answers. The model is given all turns so far, as its template has them."""
+
+    greeting, help = "Say something", CHAT_HELP
+
+    def __init__(self, run: Answering, settings: Settings, **doors: Any):
+        super().__init__(cast(Writer, run), settings, **doors)
+        self._assistant = run
+        self.turns: list[tuple[str, str]] = []
+
+    def _go_on(self, line: str) -> None:
+        """Streams the answer to the line."""
+        if not line.strip():
+            return
+        asked = [*self.turns, ("user", line)]
+        answer = self._show(self._assistant.reply(asked, **self.settings.options(self._seed)))
+        self.turns = [*asked, ("assistant", answer)]
+
+    def _forget(self) -> str:
+        self.turns = []
+        return "a new conversation"

@@ -26,6 +26,7 @@ def train(
     learning_rate: options.LearningRate = None,
     device: options.Device = None,
     seed: options.Seed = None,
+    load_weights: options.LoadWeights = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -62,6 +63,7 @@ def train(
     request = options.request(
         data, config=config, preset=preset, arch=arch, sequence_length=sequence_length, epochs=epochs,
         max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate, device=device, seed=seed,
+        load_weights=load_weights,
     )  # fmt: skip
     from trifecta import run
     from trifecta.tracking.console import make_console

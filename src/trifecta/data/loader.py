@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trifecta.errors import ResourceError
-from trifecta.randomness import Int64
 
 if TYPE_CHECKING:
     from trifecta.types import Batch
 
 
-def load_batches(
-    requests: Iterable[Int64], make_batch: Callable[[Int64], Batch], num_workers: int = 0
-) -> Iterator[Batch]:
-    """One batch for each array of sample indices, in their order. torch's global generator isn't touched.
+def load_batches(requests: Iterable[Any], make_batch: Callable[[Any], Batch], num_workers: int = 0) -> Iterator[Batch]:
+    """One batch for each request, in their order. torch's global generator isn't touched.
 
     Args:
         requests: read a little ahead of what is returned when there are workers.
@@ -85,12 +82,12 @@ class _Failure:
 class _Maker:
     """What the loader takes for a data set: its samples are whole batches."""
 
-    def __init__(self, make_batch: Callable[[Int64], Batch]):
+    def __init__(self, make_batch: Callable[[Any], Batch]):
         self._make_batch = make_batch
 
-    def __getitem__(self, indices: Int64) -> Batch | _Failure:
+    def __getitem__(self, request: Any) -> Batch | _Failure:
         try:
-            return self._make_batch(indices)
+            return self._make_batch(request)
         except Exception as error:
             return _Failure(error, traceback.format_exc())
 

@@ -22,6 +22,7 @@ from trifecta.data.files import InputFile, explain_read_errors, find_files, open
 from trifecta.data.hashes import KnownHashes
 from trifecta.data.pieces import Cleaning, Piece, documents_to_pieces
 from trifecta.data.records import Document, read_csv, read_jsonl, read_parquet
+from trifecta.data.units import Unit, split_documents
 from trifecta.errors import DataError, RecipeError
 
 Progress = Callable[[str, float | None], None]
@@ -60,6 +61,7 @@ class Sources:
         remove_control_characters, collapse_whitespace: see Cleaning.
         cache_dir: folder for standard input and for what scans found. Default: default_cache_dir().
         allow_nul: let NUL characters be text, as the byte tokenizer can.
+        unit: what a document is: the file or record as it is, or each of its paragraphs, lines or sentences.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Sources:
         collapse_whitespace: bool = False,
         cache_dir: str | Path | None = None,
         allow_nul: bool = False,
+        unit: Unit = "document",
     ):
         if paths and builtin:
             raise RecipeError("both paths and a built-in text are given", fix="leave one of them out")
@@ -81,6 +84,7 @@ class Sources:
         self._text_field, self._invalid_utf8 = text_field, invalid_utf8
         self._cleaning = Cleaning(remove_control_characters, collapse_whitespace)
         self._allow_nul = allow_nul or remove_control_characters
+        self._unit: Unit = unit
         self._builtin = None if paths else builtin_documents(builtin or "auto")
         self._read_notes: list[_Note] = []
         self._fingerprint: str | None = None
@@ -107,7 +111,10 @@ class Sources:
 
     def pieces(self) -> Iterator[Piece]:
         """The text, cleaned, in pieces of bounded size; documents without text are left out."""
-        return documents_to_pieces(self._documents([]), self._cleaning)
+        return self._pieces([])
+
+    def _pieces(self, notes: list[_Note]) -> Iterator[Piece]:
+        return documents_to_pieces(split_documents(self._documents(notes), self._unit), self._cleaning)
 
     def scan(self, progress: Progress | None = None) -> Scan:
         """Reads everything once, or only hashes it when the cache knows the content.
@@ -126,7 +133,7 @@ class Sources:
         notes = []
         documents = characters = size = 0
         blank = True
-        for piece in documents_to_pieces(self._documents(notes), self._cleaning):
+        for piece in self._pieces(notes):
             documents += piece.ends_document
             characters += len(piece.text)
             size += len(piece.text.encode())
@@ -151,6 +158,7 @@ class Sources:
         """
         if self._fingerprint is None:
             options = [FORMAT_VERSION, self._text_field, self._invalid_utf8, asdict(self._cleaning), self._allow_nul]
+            options += [] if self._unit == "document" else [self._unit]
             digest = hashlib.sha256(json.dumps(options).encode())
             for kind, content in self._content_hashes(progress):
                 digest.update(f"{kind} {content}\n".encode())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+
+from trifecta.types import LossSum
 
 
 def perplexity(loss: float) -> float:
@@ -13,3 +16,21 @@ def perplexity(loss: float) -> float:
 def bits_per_byte(total_nats: float, text_bytes: int) -> float:
     """total / (ln 2 * bytes): the same for every tokenizer."""
     return total_nats / (math.log(2) * text_bytes) if text_bytes else math.nan
+
+
+class Means:
+    """What objectives counted (guesses that were right, say), added up over batches and divided once."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, float] = defaultdict(float)
+
+    def add(self, result: LossSum) -> None:
+        """One batch's sums and counts."""
+        for name, (total, count) in result.metrics.items():
+            self._sums[name] += float(total)
+            self._counts[name] += float(count)
+
+    def means(self) -> dict[str, float]:
+        """sum / count by name; what was never counted is left out."""
+        return {name: self._sums[name] / count for name, count in self._counts.items() if count}

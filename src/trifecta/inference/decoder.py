@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trifecta.inference.cache import LayerCache
 from trifecta.models.gpt import Gpt, soft_capped
 from trifecta.nn.block import Block
+from trifecta.nn.cache import LayerCache
+from trifecta.nn.lora import lora_layers
 from trifecta.nn.norm import RmsNorm
 
 Product = Callable[[Tensor], Tensor]
@@ -49,7 +50,7 @@ class Decoder:
         weight = model.head_weight
         pre = all(isinstance(block, Block) and block.pre for block in model.blocks)
         plain = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_inference()
-        return pre and plain and not model.alibi
+        return pre and plain and not model.alibi and not any(lora_layers(model))
 
     def logits(self, tokens_B: Tensor, cache: Sequence[LayerCache]) -> Tensor:
         """Scores after one more token a row, (B, V); the token is added to the cache."""

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from trifecta.errors import RecipeError
-from trifecta.inference.cache import LayerCache, new_cache
 from trifecta.inference.decoder import Decoder
 from trifecta.inference.sampling import Sampling, check
 from trifecta.models.gpt import Gpt
+from trifecta.nn.cache import LayerCache, new_cache
 from trifecta.randomness import torch_generator
 
 _FEW = 8

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from trifecta.models.bert import Bert
 from trifecta.models.gpt import Gpt
 from trifecta.models.parts import Role, part_sizes, roles, without_memory
+from trifecta.models.t5 import T5
 
-MODELS = {"gpt": Gpt}
+MODELS: dict[str, type[Gpt] | type[Bert] | type[T5]] = {"gpt": Gpt, "bert": Bert, "t5": T5}
 
-__all__ = ["MODELS", "Gpt", "Role", "part_sizes", "roles", "without_memory"]
+__all__ = ["MODELS", "T5", "Bert", "Gpt", "Role", "part_sizes", "roles", "without_memory"]

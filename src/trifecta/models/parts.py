@@ -53,26 +53,33 @@ def _role(module: nn.Module, prefix: str, leaf: str) -> Role:
         return "embedding"
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return "norm"
-    assert isinstance(module, nn.Linear), f"{prefix}.{leaf} has no role"
-    if leaf == "bias":
+    if leaf.endswith("bias"):
         return "bias"
+    assert isinstance(module, nn.Linear), f"{prefix}.{leaf} has no role"
     return "head" if prefix == "head" else "matrix"
 
 
 def part_sizes(model: nn.Module) -> dict[str, int]:
-    """Parameters in each part: embedding, position, attention, feedforward, norm, head. Empty parts are left out."""
+    """Parameters in each part: embedding, position, attention, feedforward, norm, head, adapter (LoRA's matrices).
+
+    Empty parts are left out.
+    """
     kinds = roles(model)
     sizes: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        if kinds[name] in ("norm", "head"):
-            part: str = kinds[name]
+        if name.endswith((".lora_a", ".lora_b")):
+            part = "adapter"
+        elif name.startswith(("head", "pooler", "pair_head")):
+            part = "head"
+        elif kinds[name] == "norm":
+            part = "norm"
         elif kinds[name] == "embedding":
-            part = "position" if name.endswith("position.weight") else "embedding"
+            part = "position" if name.endswith(("position.weight", "relative.table.weight")) else "embedding"
         else:
             part = "feedforward" if ".feedforward." in name else "attention"
         sizes[part] += parameter.numel()
     return {
         part: sizes[part]
-        for part in ("embedding", "position", "attention", "feedforward", "norm", "head")
+        for part in ("embedding", "position", "attention", "feedforward", "norm", "head", "adapter")
         if sizes[part]
     }

@@ -1,4 +1,4 @@
-"""Multi-head and grouped-query self-attention."""
+"""Multi-head and grouped-query attention, over the same sequence or over another."""
 
 from __future__ import annotations
 
@@ -28,9 +28,16 @@ class LayerCache(Protocol):
     def extend(self, keys_BHTK: Tensor, values_BHTK: Tensor) -> tuple[Tensor, Tensor]:
         """Appends T positions and returns all S of them."""
 
+    def reorder(self, rows_R: Tensor) -> None:
+        """Keeps these rows of the batch, in this order."""
+
+
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of a sequence, (B, H, S, K) each."""
+
 
 class Attention(nn.Module):
-    """softmax(Q K^T / sqrt(K) + bias) V for each head, then one projection (Vaswani et al., 2017).
+    """softmax(scale * Q K^T + bias) V for each head, then one projection (Vaswani et al., 2017).
 
     With fewer key and value heads than heads, H / Hkv query heads share each (Ainslie et al., 2023). Three separate
     matrices: on a CPU one fused matrix was no faster (3.30 against 3.39 ms), and optimizers, initialisers and name maps
@@ -40,6 +47,8 @@ class Attention(nn.Module):
         make_head_norm: makes the norm of queries and of keys over the head width (Henry et al., 2020); None for none.
         dropout: rate at the attention weights and at the output.
         explicit: explicit mask and softmax instead of the fused kernel.
+        causal: without a bias a position sees itself and what is before it; otherwise everything.
+        head_width: K; default d_model / num_heads. scale: default 1 / sqrt(K); T5 has 1.
     """
 
     def __init__(
@@ -52,10 +61,13 @@ class Attention(nn.Module):
         dropout: float,
         make_head_norm: Callable[[int], nn.Module] | None,
         explicit: bool,
+        causal: bool = True,
+        head_width: int | None = None,
+        scale: float | None = None,
     ):
         super().__init__()
-        self.head_width = d_model // num_heads
-        self.dropout, self.explicit = dropout, explicit
+        self.head_width = head_width or d_model // num_heads
+        self.dropout, self.explicit, self.causal, self.scale = dropout, explicit, causal, scale
         self.query = nn.Linear(d_model, num_heads * self.head_width, bias=bias)
         self.key = nn.Linear(d_model, num_kv_heads * self.head_width, bias=bias)
         self.value = nn.Linear(d_model, num_kv_heads * self.head_width, bias=bias)
@@ -71,21 +83,36 @@ class Attention(nn.Module):
         rotation: Tensor | None = None,
         bias: Tensor | None = None,
         cache: LayerCache | None = None,
+        read: KeysValues | None = None,
     ) -> Tensor:
-        """rotation: rows of a rotary table. bias: added to the scores, (T, S) or (H, T, S); None: causal."""
-        heads = (-1, self.head_width)
-        q_BTHK = self.query_norm(self.query(x_BTD).unflatten(-1, heads))
-        k_BTHK = self.key_norm(self.key(x_BTD).unflatten(-1, heads))
-        v_BHSK = self.value(x_BTD).unflatten(-1, heads).transpose(1, 2)
+        """rotation: rows of a rotary table. bias: added to the scores, as wide as (B, H, T, S); None: causal or none.
+
+        read: keys and values of another sequence, as `read_from` gives them, instead of this one's own.
+        """
+        q_BTHK = self.query_norm(self._heads(self.query(x_BTD)))
         if rotation is not None:
-            q_BTHK, k_BTHK = rotate(q_BTHK, rotation), rotate(k_BTHK, rotation)
-        k_BHSK = k_BTHK.transpose(1, 2)
+            q_BTHK = rotate(q_BTHK, rotation)
+        k_BHSK, v_BHSK = self.read_from(x_BTD, rotation) if read is None else read
         if cache is not None:
             k_BHSK, v_BHSK = cache.extend(k_BHSK, v_BHSK)
-        rate = self.dropout if self.training else 0.0
-        mixed_BHTK = attend(q_BTHK.transpose(1, 2), k_BHSK, v_BHSK, bias, dropout_rate=rate, explicit=self.explicit)
+        mixed_BHTK = attend(
+            q_BTHK.transpose(1, 2), k_BHSK, v_BHSK, bias,
+            dropout_rate=self.dropout if self.training else 0.0, explicit=self.explicit, causal=self.causal,
+            scale=self.scale,
+        )  # fmt: skip
         out: Tensor = self.out_dropout(self.out(mixed_BHTK.transpose(1, 2).flatten(2)))
         return out
+
+    def read_from(self, x_BSD: Tensor, rotation: Tensor | None = None) -> KeysValues:
+        """Keys and values (B, H, S, K) of a sequence."""
+        k_BSHK = self.key_norm(self._heads(self.key(x_BSD)))
+        if rotation is not None:
+            k_BSHK = rotate(k_BSHK, rotation)
+        return k_BSHK.transpose(1, 2), self._heads(self.value(x_BSD)).transpose(1, 2)
+
+    def _heads(self, projected_BTD: Tensor) -> Tensor:
+        B, T, _ = projected_BTD.shape
+        return projected_BTD.view(B, T, -1, self.head_width)
 
 
 def attend(
@@ -96,20 +123,27 @@ def attend(
     *,
     dropout_rate: float = 0.0,
     explicit: bool = False,
+    causal: bool = True,
+    scale: float | None = None,
 ) -> Tensor:
-    """Scaled dot-product attention, (B, H, T, K). bias None: causal, the T queries being the last of the S positions.
+    """Scaled dot-product attention, (B, H, T, K).
+
+    With a bias nothing else is masked. Without one and causal, the T queries are the last of the S positions.
 
     On a CPU the fused kernel knows no dropout and torch would fall back to a slow path, so the explicit one serves.
     """
     T, S = q_BHTK.shape[2], k_BHSK.shape[2]
     if explicit or (dropout_rate and q_BHTK.device.type == "cpu"):
-        return _attend_explicitly(q_BHTK, k_BHSK, v_BHSK, bias, dropout_rate)
-    if bias is None and 1 < T < S:
+        if bias is None and causal:
+            bias = causal_bias(T, S, q_BHTK)
+        return _attend_explicitly(q_BHTK, k_BHSK, v_BHSK, bias, dropout_rate, scale)
+    if bias is None and causal and 1 < T < S:
         bias = causal_bias(T, S, q_BHTK)
     fused = partial(
         F.scaled_dot_product_attention,
         dropout_p=dropout_rate,
-        is_causal=bias is None and 1 < T == S,
+        is_causal=bias is None and causal and 1 < T == S,
+        scale=scale,
         enable_gqa=q_BHTK.shape[1] != k_BHSK.shape[1],  # faster than repeating the heads: 1.46 against 1.86 ms
     )
     slow = q_BHTK.device.type == "cpu" and v_BHSK.dtype == torch.bfloat16 and T < _SLOW_BF16_BELOW
@@ -121,12 +155,13 @@ def attend(
 
 
 def _attend_explicitly(
-    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias: Tensor | None, dropout_rate: float
+    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias: Tensor | None, dropout_rate: float, scale: float | None
 ) -> Tensor:
     group = q_BHTK.shape[1] // k_BHSK.shape[1]
     if group > 1:
         k_BHSK, v_BHSK = k_BHSK.repeat_interleave(group, 1), v_BHSK.repeat_interleave(group, 1)
-    scores_BHTS = (q_BHTK * q_BHTK.shape[-1] ** -0.5) @ k_BHSK.transpose(-2, -1)
-    scores_BHTS += causal_bias(q_BHTK.shape[2], k_BHSK.shape[2], q_BHTK) if bias is None else bias
+    scores_BHTS = (q_BHTK * (q_BHTK.shape[-1] ** -0.5 if scale is None else scale)) @ k_BHSK.transpose(-2, -1)
+    if bias is not None:
+        scores_BHTS = scores_BHTS + bias
     weights_BHTS = scores_BHTS.softmax(-1).to(v_BHSK.dtype)
     return (dropout(weights_BHTS, dropout_rate) if dropout_rate else weights_BHTS) @ v_BHSK

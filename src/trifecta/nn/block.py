@@ -1,4 +1,4 @@
-"""One transformer block: attention and feed-forward, each with a residual path."""
+"""One transformer block: attention and feed-forward, in a decoder cross-attention between them, with residual paths."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from trifecta.nn.attention import Attention, LayerCache
+from trifecta.nn.attention import Attention, KeysValues, LayerCache
 from trifecta.nn.feedforward import FeedForward
 
 
 class Block(nn.Module):
-    """x + f(norm(x)) for each sub-layer f (pre), or norm(x + f(x)) (post; Vaswani et al., 2017)."""
+    """x + f(norm(x)) for each sub-layer f (pre), or norm(x + f(x)) (post; Vaswani et al., 2017).
+
+    Args:
+        cross: attention over another sequence, for decoders that have an encoder.
+    """
 
     def __init__(
-        self, attention: Attention, feedforward: FeedForward, make_norm: Callable[[], nn.Module], *, pre: bool
+        self,
+        attention: Attention,
+        feedforward: FeedForward,
+        make_norm: Callable[[], nn.Module],
+        *,
+        pre: bool,
+        cross: Attention | None = None,
     ):
         super().__init__()
         self.pre = pre
         self.attention_norm = make_norm()
         self.attention = attention
+        self.cross_norm = make_norm() if cross is not None else None
+        self.cross = cross
         self.feedforward_norm = make_norm()
         self.feedforward = feedforward
 
@@ -30,11 +42,18 @@ class Block(nn.Module):
         rotation: Tensor | None = None,
         bias: Tensor | None = None,
         cache: LayerCache | None = None,
+        read: KeysValues | None = None,
+        read_bias: Tensor | None = None,
     ) -> Tensor:
-        if self.pre:
-            x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotation=rotation, bias=bias, cache=cache)
-            added: Tensor = x_BTD + self.feedforward(self.feedforward_norm(x_BTD))
-            return added
-        x_BTD = self.attention_norm(x_BTD + self.attention(x_BTD, rotation=rotation, bias=bias, cache=cache))
-        normed: Tensor = self.feedforward_norm(x_BTD + self.feedforward(x_BTD))
-        return normed
+        """rotation, bias, cache: of the self-attention. read, read_bias: of the cross-attention."""
+        x_BTD = self._added(
+            x_BTD, self.attention_norm, lambda x: self.attention(x, rotation=rotation, bias=bias, cache=cache)
+        )
+        if (cross := self.cross) is not None:
+            assert self.cross_norm is not None
+            x_BTD = self._added(x_BTD, self.cross_norm, lambda x: cross(x, bias=read_bias, read=read))
+        return self._added(x_BTD, self.feedforward_norm, self.feedforward)
+
+    def _added(self, x_BTD: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        added: Tensor = x_BTD + layer(norm(x_BTD)) if self.pre else norm(x_BTD + layer(x_BTD))
+        return added

@@ -23,9 +23,10 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
     "relu2": (relu2, False),
     "swiglu": (F.silu, True),
     "geglu": (F.gelu, True),
+    "geglu_tanh": (partial(F.gelu, approximate="tanh"), True),
 }
 """Name -> (function, gated). gelu and geglu: 0.5 x (1 + erf(x / sqrt(2))) (Hendrycks and Gimpel, 2016); gelu_tanh:
-its approximation in GPT-2, which makes the layer a quarter slower on a CPU."""
+its approximation in GPT-2 (geglu_tanh: in T5 v1.1), which makes the layer a quarter slower on a CPU."""
 
 
 class FeedForward(nn.Module):

@@ -1,4 +1,4 @@
-"""How a model knows order: rotary and sinusoidal tables, linear biases, and the causal mask.
+"""How a model knows order: rotary and sinusoidal tables, linear and bucketed biases; and what may see what.
 
 A learned table is an ordinary embedding and lives in nn/embedding.py.
 """
@@ -111,3 +111,51 @@ def alibi_bias(num_heads: int, T: int, S: int, like: Tensor) -> Tensor:
     slopes = torch.tensor(alibi_slopes(num_heads), **placed)
     distance = torch.arange(S, **placed) - torch.arange(S - T, S, **placed)[:, None]
     return (slopes[:, None, None] * distance).masked_fill_(distance > 0, MASKED)
+
+
+def packed_bias(queries_BT: Tensor, keys_BS: Tensor, like: Tensor, *, causal: bool) -> Tensor:
+    """Scores to add, (B, 1, T, S), where rows hold several documents: 0 within a document, MASKED elsewhere.
+
+    Args:
+        queries_BT, keys_BS: the document of each position, numbered in its row; 0 is padding.
+        causal: the T queries are the last of the S positions, and see no later key.
+    """
+    apart_BTS = queries_BT[:, :, None] != keys_BS[:, None, :]
+    if causal:
+        T, S = apart_BTS.shape[1:]
+        apart_BTS = apart_BTS | torch.ones(T, S, dtype=torch.bool, device=like.device).triu_(S - T + 1)
+    return torch.zeros(apart_BTS.shape, dtype=like.dtype, device=like.device).masked_fill_(apart_BTS, MASKED)[:, None]
+
+
+class RelativeBias(nn.Module):
+    """A learned bias for each head and each bucket of distances (Raffel et al., 2020); one for all layers of a stack.
+
+    Half of the buckets are exact distances, the other half grow logarithmically up to max_distance.
+
+    Args:
+        both_ways: distances to later keys have buckets of their own.
+    """
+
+    def __init__(self, num_heads: int, *, num_buckets: int, max_distance: int, both_ways: bool):
+        super().__init__()
+        self.num_buckets, self.max_distance, self.both_ways = num_buckets, max_distance, both_ways
+        self.table = nn.Embedding(num_buckets, num_heads)
+
+    def forward(self, T: int, S: int) -> Tensor:
+        """Scores to add, (H, T, S), for T queries that are the last of S positions."""
+        positions = torch.arange(S, device=self.table.weight.device)
+        buckets_TS = self.bucket(positions[None, :] - positions[S - T :, None])
+        bias: Tensor = self.table(buckets_TS).permute(2, 0, 1)
+        return bias
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """The bucket of each key position - query position."""
+        buckets, number = torch.zeros_like(distance), self.num_buckets
+        if self.both_ways:
+            number //= 2
+            buckets = (distance > 0).long() * number
+        far = distance.abs() if self.both_ways else (-distance).clamp(min=0)
+        exact = number // 2
+        grown = torch.log(far.float().clamp(min=1) / exact) / math.log(self.max_distance / exact) * (number - exact)
+        logarithmic = (exact + grown.long()).clamp(max=number - 1)
+        return buckets + torch.where(far < exact, far, logarithmic)

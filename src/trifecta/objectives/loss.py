@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,24 +17,37 @@ CHUNK_ELEMENTS = 1 << 22
 Head = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Objective(Protocol):
-    """What is to be learned."""
-
-    def loss(self, model: nn.Module, batch: Batch) -> LossSum:
-        """Sums and counts of one batch."""
-
-
 class LossModule(nn.Module):
     """Model and objective as one module, which DDP, FSDP and compile wrap as a whole."""
 
-    def __init__(self, model: nn.Module, objective: Objective):
+    def __init__(self, model: nn.Module, objective: Any):
         super().__init__()
         self.model = model
         self.objective = objective
 
     def forward(self, batch: Batch) -> LossSum:
         """Sums and counts of one batch."""
-        return self.objective.loss(self.model, batch)
+        result: LossSum = self.objective.loss(self.model, batch)
+        return result
+
+
+class Right:
+    """How many targets were the likeliest token, and how many there were.
+
+    Args:
+        counts: for each id, whether a target of it counts; None: all do.
+    """
+
+    def __init__(self, device: torch.device, counts: torch.Tensor | None = None):
+        self._counts = None if counts is None else counts.to(device)
+        self.number = torch.zeros((), device=device)
+        self.total = torch.zeros((), device=device)
+
+    def add(self, logits_NV: torch.Tensor, targets_N: torch.Tensor) -> None:
+        """More positions."""
+        counted = torch.ones_like(targets_N, dtype=torch.bool) if self._counts is None else self._counts[targets_N]
+        self.number += ((logits_NV.detach().argmax(-1) == targets_N) & counted).sum()
+        self.total += counted.sum()
 
 
 def cross_entropy_sum(
@@ -46,6 +59,7 @@ def cross_entropy_sum(
     vocab_size: int,
     supervised: int,
     chunk_elements: int = CHUNK_ELEMENTS,
+    right: Right | None = None,
 ) -> torch.Tensor:
     """Sum over supervised positions of -log softmax(head(hidden))[target], in nats, as a scalar with gradient.
 
@@ -57,6 +71,7 @@ def cross_entropy_sum(
         supervised: how many targets aren't IGNORE (the batch knows, so a GPU needn't be asked).
         chunk_elements: most logits at once; larger inputs are done in pieces whose gradients are computed during the
             forward pass, so that B x T x V logits never exist.
+        right: told every position's scores, to count those whose likeliest token is the target.
     """
     hidden_ND = hidden_BTD.flatten(0, -2)
     targets_N = targets_BT.flatten()
@@ -68,18 +83,20 @@ def cross_entropy_sum(
     rows = max(1, chunk_elements // vocab_size)
     if not torch.is_grad_enabled():
         starts = range(0, hidden_ND.size(0), rows)
-        pieces = [_chunk_loss(hidden_ND[i : i + rows], targets_N[i : i + rows], head) for i in starts]
+        pieces = [_chunk_loss(hidden_ND[i : i + rows], targets_N[i : i + rows], head, right) for i in starts]
         return torch.stack(pieces).sum()
     if hidden_ND.size(0) <= rows:
-        return _chunk_loss(hidden_ND, targets_N, head)
+        return _chunk_loss(hidden_ND, targets_N, head, right)
     total: torch.Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, targets_N, head, rows, *head_parameters
+        hidden_ND, targets_N, head, rows, right, *head_parameters
     )
     return total
 
 
-def _chunk_loss(hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head) -> torch.Tensor:
+def _chunk_loss(hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, right: Right | None) -> torch.Tensor:
     logits_NV = head(hidden_ND)
+    if right is not None:
+        right.add(logits_NV, targets_N)
     at_least_fp32 = torch.promote_types(logits_NV.dtype, torch.float32)
     return F.cross_entropy(logits_NV.to(at_least_fp32), targets_N, reduction="sum")
 
@@ -100,28 +117,34 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, rows: int, *parameters: nn.Parameter
-    ) -> torch.Tensor:
+        ctx: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, rows: int,
+        right: Right | None, *parameters: nn.Parameter,
+    ) -> torch.Tensor:  # fmt: skip
         total = hidden_ND.new_zeros((), dtype=torch.promote_types(hidden_ND.dtype, torch.float32))
         hidden_grad = torch.empty_like(hidden_ND)
-        parameter_grads = [torch.zeros_like(p) for p in parameters]
+        trained = [p for p in parameters if p.requires_grad]
+        parameter_grads = [torch.zeros_like(p) for p in trained]
         for start in range(0, hidden_ND.size(0), rows):
             piece = slice(start, start + rows)
             with torch.enable_grad():
                 chunk = hidden_ND[piece].detach().requires_grad_()
                 logits_NV = head(chunk)
+            if right is not None:
+                right.add(logits_NV, targets_N[piece])
             loss, slopes_NV = _loss_and_slopes(logits_NV.detach(), targets_N[piece])
-            gradients = torch.autograd.grad(logits_NV, [chunk, *parameters], slopes_NV)
+            gradients = torch.autograd.grad(logits_NV, [chunk, *trained], slopes_NV)
             del logits_NV, slopes_NV  # before the next chunk makes its own
             hidden_grad[piece] = gradients[0]
             for sum_, gradient in zip(parameter_grads, gradients[1:], strict=True):
                 sum_ += gradient
             total += loss
-        ctx.gradients = (hidden_grad, parameter_grads)
+        of_trained = iter(parameter_grads)
+        ctx.gradients = (hidden_grad, [next(of_trained) if p.requires_grad else None for p in parameters])
         return total
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
         hidden_grad, parameter_grads = ctx.gradients
         scale = grad_outputs[0]
-        return hidden_grad * scale, None, None, None, *(gradient * scale for gradient in parameter_grads)
+        scaled = (None if gradient is None else gradient * scale for gradient in parameter_grads)
+        return hidden_grad * scale, None, None, None, None, *scaled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,21 +19,25 @@ DECAYED: frozenset[Role] = frozenset({"matrix", "embedding", "head"})
 
 @dataclass(frozen=True)
 class Trainable:
-    """What an optimizer is given: parameters by name, and each one's role."""
+    """What an optimizer is given: parameters by name, none of them frozen, and each one's role.
+
+    ratios: what the learning rate is multiplied by; 1 for names that aren't there.
+    """
 
     parameters: Mapping[str, torch.nn.Parameter]
     roles: Mapping[str, Role]
+    ratios: Mapping[str, float] = field(default_factory=dict)
 
     def groups(self, names: Iterable[str], weight_decay: float, lr_ratio: float = 1.0) -> list[dict[str, Any]]:
-        """One group that decays and one that doesn't: norms and biases never do. Each name is in exactly one."""
-        names = list(names)
-        decayed = [self.parameters[name] for name in names if self.roles[name] in DECAYED]
-        others = [self.parameters[name] for name in names if self.roles[name] not in DECAYED]
-        groups = [
-            {"params": decayed, "weight_decay": weight_decay, "lr_ratio": lr_ratio},
-            {"params": others, "weight_decay": 0.0, "lr_ratio": lr_ratio},
+        """For each ratio one group that decays and one that doesn't: norms and biases never do. Each name is in one."""
+        by_kind: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+        for name in names:
+            kind = self.ratios.get(name, 1.0), self.roles[name] not in DECAYED
+            by_kind.setdefault(kind, []).append(self.parameters[name])
+        return [
+            {"params": parameters, "weight_decay": 0.0 if spared else weight_decay, "lr_ratio": lr_ratio * ratio}
+            for (ratio, spared), parameters in sorted(by_kind.items(), key=lambda item: item[0])
         ]
-        return [group for group in groups if group["params"]]
 
 
 class Optimizers:
@@ -142,8 +146,8 @@ def muon(
     adamw_learning_rate_ratio: float,
 ) -> Optimizers:
     """Muon for hidden matrices, AdamW for embeddings, head, norms and biases."""
-    hidden = [name for name, role in trainable.roles.items() if role == "matrix"]
-    rest = [name for name, role in trainable.roles.items() if role != "matrix"]
+    hidden = [name for name in trainable.parameters if trainable.roles[name] == "matrix"]
+    rest = [name for name in trainable.parameters if trainable.roles[name] != "matrix"]
     parts: list[Optimizer] = []
     if hidden:
         parts.append(

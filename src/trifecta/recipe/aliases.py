@@ -50,6 +50,9 @@ _GO_NAMES: Mapping[str, Alias] = {
     "UseSwiGLU": Alias("model.activation", {True: "swiglu", False: "gelu"}),
     "UseRMSNorm": Alias("model.norm", {True: "rmsnorm", False: "layernorm"}),
     "UseExplicitMask": Alias("model.attention", {True: "explicit", False: "fused"}),
+    "SpanLength": Alias("objective.mean_span_length"),
+    "CorruptRate": Alias("objective.rate"),
+    "SentinelStartID": Alias("objective.sentinel_start_id"),
     "LossScale": Alias("execution.loss_scale"),
     "ScaleGrowthRate": Alias("execution.loss_scale_growth"),
     "ScaleBackoffRate": Alias("execution.loss_scale_backoff"),
@@ -88,8 +91,7 @@ TYPE_NAMES: Mapping[str, Mapping[str, str]] = {
 NOT_YET: frozenset[str] = frozenset({
     "strategy", "search_method", "num_trials", "loss", "metrics", "input", "layers",
     "network", "CheckpointEveryN", "BlockSize", "CausalMask",
-    "MultiHead", "SpanLength", "CorruptRate", "SentinelStartID", "label_smoothing", "bert", "t5", "masked", "span",
-    "classify",
+    "MultiHead", "label_smoothing",
 })  # fmt: skip
 """Names of keys and types that people know from elsewhere and that trifecta doesn't have yet."""
 

@@ -150,7 +150,7 @@ class Gpt(Section):
         "pre", "Normalise before each sub-layer, or after each addition.", resume="refused"
     )
     norm_epsilon: float = key(1e-5, "Added to the variance.", resume="refused", gt=0)
-    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu"] = key(
+    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu", "geglu_tanh"] = key(
         "gelu", "Feed-forward non-linearity; gelu_tanh is GPT-2's approximation of gelu; swiglu and geglu are gated "
         "(Shazeer, 2020) and have a third matrix; "
         "relu2 is squared ReLU (So et al., 2021).", resume="refused",
@@ -170,6 +170,126 @@ class Gpt(Section):
     init_std: float = key(0.02, "Standard deviation of normally distributed weights.", resume="refused", gt=0, le=100)
 
 
+class Bert(Section):
+    """An encoder that sees both sides (Devlin et al., 2018); by default with today's parts (Warner et al., 2024)."""
+
+    type: Literal["bert"] = "bert"
+    d_model: int = key(512, "Width of the hidden states.", resume="refused", ge=1, le=65536)
+    num_heads: int = key(8, "Attention heads; must divide d_model.", resume="refused", ge=1, le=1024)
+    num_kv_heads: int | None = key(
+        None, "Key and value heads (grouped-query attention, Ainslie et al., 2023); must divide num_heads. "
+        "Default: num_heads.", resume="refused", ge=1,
+    )  # fmt: skip
+    num_layers: int = key(6, "Transformer blocks.", resume="refused", ge=1, le=1000)
+    d_ff: int = key(1376, "Inner width of the feed-forward layers.", resume="refused", ge=1, le=1_000_000)
+    dropout: float = key(
+        0.1, "Dropout rate of attention, feed-forward and embedding, unless one is set by itself.",
+        resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    attention_dropout: float | None = key(
+        None, "Dropout rate of attention weights and attention output. Default: dropout.",
+        resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    feedforward_dropout: float | None = key(
+        None, "Dropout rate of the feed-forward output. Default: dropout.", resume="recorded", ge=0, lt=1
+    )
+    embedding_dropout: float | None = key(
+        None, "Dropout rate of the embeddings. Default: dropout.", resume="recorded", ge=0, lt=1
+    )
+    position: Literal["rope", "learned", "sinusoidal", "none"] = key(
+        "rope", "How the model knows order: rotary (Su et al., 2021), a learned table, sines (Vaswani et al., 2017), "
+        "or not at all.", resume="refused",
+    )  # fmt: skip
+    rope_theta: float = key(10000.0, "Base of the rotary frequencies.", resume="refused", gt=0)
+    max_sequence_length: int | None = key(
+        None, "Longest input that a learned position table can take. Default: data.sequence_length.",
+        resume="refused", unit="tokens", ge=1, le=10_000_000,
+    )  # fmt: skip
+    segment_types: int = key(
+        0, "Kinds of text with a vector of their own, such as the first and the second of a pair; BERT has 2.",
+        resume="refused", ge=0, le=1024,
+    )  # fmt: skip
+    pooler: bool = key(False, "Pass the first position through tanh(dense) for what classifies it.", resume="refused")
+    norm: Literal["layernorm", "rmsnorm"] = key(
+        "layernorm", "LayerNorm (Ba et al., 2016) with gain and shift, or RMSNorm (Zhang and Sennrich, 2019) with a "
+        "gain.", resume="refused",
+    )  # fmt: skip
+    norm_position: Literal["pre", "post"] = key(
+        "pre", "Normalise before each sub-layer, or after each addition as BERT does.", resume="refused"
+    )
+    norm_epsilon: float = key(1e-5, "Added to the variance.", resume="refused", gt=0)
+    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu", "geglu_tanh"] = key(
+        "geglu", "Feed-forward non-linearity; swiglu and geglu are gated (Shazeer, 2020) and have a third matrix.",
+        resume="refused",
+    )  # fmt: skip
+    head_activation: Literal["gelu", "gelu_tanh", "relu"] = key(
+        "gelu", "Non-linearity of the head for masked tokens.", resume="refused"
+    )
+    qk_norm: bool = key(False, "Normalise queries and keys of each head (Henry et al., 2020).", resume="refused")
+    tie_embeddings: bool = key(True, "Use the token embedding as the head's matrix.", resume="refused")
+    bias: bool = key(False, "Give the linear layers biases, as BERT does.", resume="refused")
+    attention: Literal["fused", "explicit"] = key(
+        "fused", "Fused scaled-dot-product attention, or an explicit mask and softmax.", resume="recorded"
+    )
+    init: Literal["normal", "xavier", "depth_scaled", "zero_residual"] = key(
+        "normal", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused"
+    )
+    init_std: float = key(0.02, "Standard deviation of normally distributed weights.", resume="refused", gt=0, le=100)
+
+
+class T5(Section):
+    """An encoder, and a decoder that reads it (Raffel et al., 2020); by default as T5 v1.1 with a tied head."""
+
+    type: Literal["t5"] = "t5"
+    d_model: int = key(512, "Width of the hidden states.", resume="refused", ge=1, le=65536)
+    num_heads: int = key(8, "Attention heads.", resume="refused", ge=1, le=1024)
+    head_width: int | None = key(
+        None, "Width of a head. Default: d_model / num_heads.", resume="refused", ge=1, le=65536
+    )
+    num_layers: int = key(6, "Blocks of the encoder.", resume="refused", ge=1, le=1000)
+    num_decoder_layers: int | None = key(
+        None, "Blocks of the decoder. Default: num_layers.", resume="refused", ge=1, le=1000
+    )
+    d_ff: int = key(1024, "Inner width of the feed-forward layers.", resume="refused", ge=1, le=1_000_000)
+    dropout: float = key(
+        0.1, "Dropout rate of attention, feed-forward, embedding and output, unless one is set by itself.",
+        resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    attention_dropout: float | None = key(
+        None, "Dropout rate of attention weights and attention output. Default: dropout.",
+        resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    feedforward_dropout: float | None = key(
+        None, "Dropout rate of the feed-forward output. Default: dropout.", resume="recorded", ge=0, lt=1
+    )
+    embedding_dropout: float | None = key(
+        None, "Dropout rate of the embeddings. Default: dropout.", resume="recorded", ge=0, lt=1
+    )
+    output_dropout: float | None = key(
+        None, "Dropout rate of each stack's last hidden state. Default: dropout.", resume="recorded", ge=0, lt=1
+    )
+    relative_buckets: int = key(32, "Buckets of distances, each with a bias a head.", resume="refused", ge=4, le=4096)
+    relative_max_distance: int = key(
+        128, "Distance from which on all share the last bucket.", resume="refused", unit="tokens", ge=8, le=1_000_000
+    )
+    norm_epsilon: float = key(1e-6, "Added to the mean square.", resume="refused", gt=0)
+    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu", "geglu_tanh"] = key(
+        "geglu_tanh", "Feed-forward non-linearity: relu in T5 v1.0, geglu_tanh in v1.1.", resume="refused"
+    )
+    tie_embeddings: bool = key(
+        True, "Use the token embedding as the head's matrix, as T5 v1.0; v1.1 has one of its own.", resume="refused"
+    )
+    attention: Literal["fused", "explicit"] = key(
+        "fused", "Fused scaled-dot-product attention, or an explicit mask and softmax.", resume="recorded"
+    )
+    init: Literal["normal", "xavier", "depth_scaled", "zero_residual", "t5"] = key(
+        "t5", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused"
+    )
+    init_std: float = key(1.0, "Standard deviation of normally distributed weights.", resume="refused", gt=0, le=100)
+
+
+Model = Annotated[Gpt | Bert | T5, Field(discriminator="type")]
+
 # ----------------------------------------------------------------------------------------------------- objectives
 
 
@@ -178,6 +298,125 @@ class Causal(Section):
 
     type: Literal["causal"] = "causal"
 
+
+class Masked(Section):
+    """Predict masked tokens from both sides (Devlin et al., 2018); needs a BERT."""
+
+    type: Literal["masked"] = "masked"
+    rate: float = key(0.15, "Share of the tokens that are to be predicted.", resume="refused", gt=0, lt=1)
+    masked_ratio: float = key(0.8, "Share of those that become [MASK].", resume="refused", ge=0, le=1)
+    random_ratio: float = key(
+        0.1, "Share of those that become another token; what is left stays as it is.", resume="refused", ge=0, le=1
+    )
+    choose: Literal["token", "word", "span"] = key(
+        "token", "What is chosen: any tokens, whole words, or runs of tokens (Joshi et al., 2020).", resume="refused"
+    )
+    pairs: Literal["none", "next", "order"] = key(
+        "none", "Tell besides whether a second text follows the first: half of them are from elsewhere (next, Devlin "
+        "et al., 2018), or the two are exchanged (order, Lan et al., 2019).", resume="refused",
+    )  # fmt: skip
+    mean_span_length: float = key(
+        3.8, "Mean length of a run, before it is cut at 10, with choose: span.", resume="refused", unit="tokens", gt=1,
+        le=100,
+    )  # fmt: skip
+
+
+class Span(Section):
+    """Write what stood in the gaps of a text (span corruption, Raffel et al., 2020); needs a T5."""
+
+    type: Literal["span"] = "span"
+    rate: float = key(0.15, "Share of the tokens that are taken out.", resume="refused", gt=0, lt=1)
+    mean_span_length: float = key(
+        3.0, "Mean number of tokens in a gap.", resume="refused", unit="tokens", ge=1, le=1000
+    )
+    sentinels: int = key(100, "Tokens that stand for gaps.", resume="refused", unit="tokens", ge=1, le=100_000)
+    sentinel_start_id: int | None = key(
+        None, "Lowest id of a sentinel. Default: the first after the tokenizer's.", resume="refused", ge=0,
+        le=MOST_TOKENS,
+    )  # fmt: skip
+    sentinel_order: Literal["ascending", "descending"] = key(
+        "ascending", "Whether the first gap has the lowest id or the highest, as in T5.", resume="refused"
+    )
+
+
+class Classify(Section):
+    """Classes, several of them, or a number for a text or a pair of texts; learned from labelled data."""
+
+    type: Literal["classify"] = "classify"
+    kind: Literal["auto", "single", "multi", "regression"] = key(
+        "auto", "One class for a text, any number of them, or a number. auto: what the labels look like.",
+        resume="refused",
+    )  # fmt: skip
+    labels: list[str] = key([], "The classes. Default: those in the data, in alphabetical order.", resume="refused")
+    pooling: Literal["first", "mean"] = key(
+        "first", "Judge by the first position, or by the mean of all.", resume="refused"
+    )
+    class_weights: Literal["equal", "auto"] = key(
+        "equal", "auto: rare classes weigh more, so that each class weighs the same in all.", resume="refused"
+    )
+    label_counts: list[Annotated[int, Field(ge=0)]] = key(
+        [], "Records of each class in the training data; found there.", resume="refused"
+    )
+    label_mean: float = key(0.0, "Mean of the numbers in the training data; found there.", resume="refused")
+    label_scale: float = key(
+        1.0, "Standard deviation of the numbers in the training data; found there.", resume="refused", gt=0
+    )
+    head_dropout: float = key(0.1, "Dropout rate before the head.", resume="recorded", ge=0, lt=1)
+
+
+class Seq2Seq(Section):
+    """Write the target of a source: translate, summarise, answer (Raffel et al., 2020); needs a T5 and pairs."""
+
+    type: Literal["seq2seq"] = "seq2seq"
+    prefix: str = key("", "What stands before every source, such as `summarize: `.", resume="refused")
+    max_target_length: int = key(
+        128, "Longest target, its end included; longer ones are cut like sources (data.too_long).", resume="refused",
+        unit="tokens", ge=2, le=1_048_576,
+    )  # fmt: skip
+
+
+class Prompted(Section):
+    """Predict only what the assistant says, after a prompt or in a conversation; needs a GPT."""
+
+    type: Literal["prompted"] = "prompted"
+    template: str = key(
+        "{system}\n\nUser: {user}\nAssistant: {assistant}", "How a conversation is written down. What stands between "
+        "two fields belongs to the first one up to the line ends, and else to the second one. After {assistant} comes "
+        "the end of text.", resume="refused", min_length=1,
+    )  # fmt: skip
+
+
+class Tag(Section):
+    """A tag for each word of a text (BIO: named entities and the like); learned from labelled data."""
+
+    type: Literal["tag"] = "tag"
+    labels: list[str] = key(
+        [], "The tags: O, and B-X and I-X of each kind of entity X. Default: those in the data.", resume="refused"
+    )
+    head_dropout: float = key(0.1, "Dropout rate before the head.", resume="recorded", ge=0, lt=1)
+
+
+class Answer(Section):
+    """Where a context answers a question, if it does; learned from labelled data; needs a BERT."""
+
+    type: Literal["answer"] = "answer"
+    stride: int = key(
+        64, "Tokens by which the windows of a context longer than a row begin after each other; at most half a window.",
+        resume="refused", unit="tokens", ge=1, le=1_048_576,
+    )  # fmt: skip
+    max_answer_tokens: int = key(30, "Longest answer that is given.", resume="free", unit="tokens", ge=1, le=1_048_576)
+    no_answer: bool = key(
+        True, "Whether a question may have no answer in its context; found in the data.", resume="refused"
+    )
+    no_answer_threshold: float = key(
+        0.0, "No answer is given where its score is higher than the best answer's by more than this.", resume="free"
+    )
+    head_dropout: float = key(0.1, "Dropout rate before the head.", resume="recorded", ge=0, lt=1)
+
+
+Objective = Annotated[
+    Causal | Masked | Span | Classify | Seq2Seq | Prompted | Tag | Answer, Field(discriminator="type")
+]
 
 # ----------------------------------------------------------------------------------------------------- optimizers
 

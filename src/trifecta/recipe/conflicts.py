@@ -15,7 +15,7 @@ from itertools import pairwise
 from trifecta.errors import RecipeError
 from trifecta.recipe import components
 from trifecta.recipe.dump import write_value
-from trifecta.recipe.inert import INERT, Inert, value_of
+from trifecta.recipe.inert import Inert, has_key, silenced, value_of
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.tree import DEFAULT, Origin, Rank
 
@@ -39,8 +39,8 @@ def check(recipe: Recipe, origins: Origins, faulty: AbstractSet[str]) -> list[tu
         faulty: keys that already have an error, whose values here are not the user's.
     """
     found = []
-    for rule in INERT:
-        if rule.when(recipe) and faulty.isdisjoint((rule.key, *rule.by)):
+    for rule in silenced(recipe):
+        if faulty.isdisjoint((rule.key, *rule.by)):
             fault = _inert(rule, recipe, origins)
             found += [fault] if fault else []
     for conflict in _contradictions(recipe):
@@ -55,7 +55,8 @@ def _inert(rule: Inert, recipe: Recipe, origins: Origins) -> tuple[Origin, Recip
         return None
     if any(origins.get(key, DEFAULT).rank > origin.rank for key in rule.by):
         return None
-    causes = ", ".join(_stated(key, recipe, origins) for key in rule.by if key in origins or len(rule.by) == 1)
+    by = [key for key in rule.by if has_key(recipe, key)]
+    causes = ", ".join(_stated(key, recipe, origins) for key in by if key in origins or len(by) == 1)
     what = f"{rule.key} can't take effect: {rule.because} ({causes})"
     return origin, RecipeError(what, where=origin.where, excerpt=origin.excerpt, fix=rule.fix)
 
@@ -76,8 +77,10 @@ def _stated(key: str, recipe: Recipe, origins: Origins) -> str:
 
 def _contradictions(recipe: Recipe) -> Iterator[Conflict]:
     yield from _model(recipe)
+    yield from _objective(recipe)
     yield from _length(recipe)
     yield from _schedule(recipe)
+    yield from _trained(recipe)
     both = sorted(set(recipe.data.paths) & set(recipe.data.validation_paths) - {"-"})
     if both:
         yield Conflict(("data.validation_paths", "data.paths"),
@@ -90,6 +93,13 @@ def _contradictions(recipe: Recipe) -> Iterator[Conflict]:
 
 def _model(recipe: Recipe) -> Iterator[Conflict]:
     model = recipe.model
+    if isinstance(model, components.T5):
+        if model.head_width is None and model.d_model % model.num_heads:
+            near = _nearest_multiple(model.d_model, model.num_heads)
+            yield Conflict(("model.d_model", "model.num_heads"),
+                           f"model.d_model {model.d_model} is not a multiple of model.num_heads {model.num_heads}",
+                           f"set model.d_model to {near}, or model.head_width")  # fmt: skip
+        return
     if model.d_model % model.num_heads:
         near = _nearest_multiple(model.d_model, model.num_heads * (2 if model.position == "rope" else 1))
         yield Conflict(("model.d_model", "model.num_heads"),
@@ -105,16 +115,86 @@ def _model(recipe: Recipe) -> Iterator[Conflict]:
                        f"{model.num_kv_heads}", "choose a divisor of model.num_heads")  # fmt: skip
 
 
+_NEEDS = {
+    "causal": ("gpt",),
+    "masked": ("bert",),
+    "span": ("t5",),
+    "classify": ("bert", "gpt"),
+    "tag": ("bert", "gpt"),
+    "answer": ("bert",),
+    "seq2seq": ("t5",),
+    "prompted": ("gpt",),
+}
+"""Objective -> the kinds of model that can learn it."""
+
+
+def _objective(recipe: Recipe) -> Iterator[Conflict]:
+    objective, model = recipe.objective, recipe.model
+    if model.type not in (wanted := _NEEDS[objective.type]):
+        fitting = next(name for name, kinds in _NEEDS.items() if model.type in kinds)
+        yield Conflict(("objective.type", "model.type"),
+                       f"objective.type {objective.type} can't train a model of type {model.type}",
+                       f"set objective.type to {fitting}, or model.type to {wanted[0]}")  # fmt: skip
+    if isinstance(objective, components.Masked) and objective.masked_ratio + objective.random_ratio > 1:
+        yield Conflict(("objective.masked_ratio", "objective.random_ratio"),
+                       f"objective.masked_ratio {objective.masked_ratio:g} and objective.random_ratio "
+                       f"{objective.random_ratio:g} are more than 1 together", "lower one of them")  # fmt: skip
+    least = {"causal": 1, "span": 4, "answer": 8}.get(objective.type, 3)
+    if recipe.data.sequence_length < least:
+        yield Conflict(("data.sequence_length", "objective.type"),
+                       f"data.sequence_length {recipe.data.sequence_length} leaves no room for a text",
+                       f"set it to {least} or more")  # fmt: skip
+
+
 def _nearest_multiple(number: int, of: int) -> int:
     return max(1, round(number / of)) * of
 
 
 def _length(recipe: Recipe) -> Iterator[Conflict]:
+    if isinstance(recipe.model, components.T5):
+        return
     longest = recipe.model.max_sequence_length
     if recipe.model.position == "learned" and longest is not None and recipe.data.sequence_length > longest:
         yield Conflict(("data.sequence_length", "model.max_sequence_length"),
                        f"data.sequence_length {recipe.data.sequence_length} is longer than "
                        f"model.max_sequence_length {longest}", "shorten the one or raise the other")  # fmt: skip
+
+
+_NEW_HEADS = ("classify", "tag", "answer")
+"""Objectives with a head of their own; others score tokens."""
+
+
+def _trained(recipe: Recipe) -> Iterator[Conflict]:
+    """What training.freeze_* and training.lora_* leave to be trained."""
+    model, training, layers = recipe.model, recipe.training, recipe.training.freeze_layers
+    if training.lora_rank is not None:
+        yield from _lora(recipe)
+        return
+    no_head = recipe.objective.type not in _NEW_HEADS and model.type != "bert" and model.tie_embeddings
+    blocks = max(model.num_layers, getattr(model, "num_decoder_layers", None) or 0)
+    if training.freeze_body and no_head:
+        yield Conflict(("training.freeze_body", "model.tie_embeddings", "objective.type"),
+                       "training.freeze_body leaves nothing to train: the head is the token embedding",
+                       "freeze fewer parts, with training.freeze_layers")  # fmt: skip
+    elif not training.freeze_body and layers is not None and layers > blocks:
+        yield Conflict(("training.freeze_layers", "model.num_layers"),
+                       f"training.freeze_layers {layers} is more than the model has, {blocks}",
+                       f"set training.freeze_layers to {blocks} or less")  # fmt: skip
+    elif layers == blocks and no_head and isinstance(model, components.Gpt) and model.norm_position == "post":
+        yield Conflict(("training.freeze_layers", "model.num_layers", "model.norm_position"),
+                       f"training.freeze_layers {layers} leaves nothing to train", "freeze fewer")  # fmt: skip
+
+
+def _lora(recipe: Recipe) -> Iterator[Conflict]:
+    model, training = recipe.model, recipe.training
+    if training.init_from is None:
+        yield Conflict(("training.lora_rank", "training.init_from"),
+                       "training.lora_rank adapts weights that are trained already, and training.init_from names none",
+                       "set training.init_from, or train without LoRA")  # fmt: skip
+    if "gate" in training.lora_targets and not model.activation.startswith(("swiglu", "geglu")):
+        yield Conflict(("training.lora_targets", "model.activation"),
+                       f"training.lora_targets has gate, but model.activation {model.activation} has none",
+                       "remove gate")  # fmt: skip
 
 
 def _schedule(recipe: Recipe) -> Iterator[Conflict]:

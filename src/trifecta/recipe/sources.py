@@ -15,7 +15,7 @@ from trifecta.recipe.aliases import canonical
 from trifecta.recipe.keys import components
 from trifecta.recipe.names import slug
 from trifecta.recipe.schema import Recipe
-from trifecta.recipe.tree import DEFAULT, Node, Origin, Rank, Scalar, clip, empty, plain
+from trifecta.recipe.tree import DEFAULT, Node, Origin, Rank, Scalar, clip, empty, find, plain
 from trifecta.recipe.yaml_nodes import MAX_CHARACTERS, parse, parse_scalar
 
 COMMAND_LINE = "command line"
@@ -64,7 +64,7 @@ class Tree:
             RecipeErrors: with everything that is wrong.
         """
         errors: list[RecipeError] = []
-        for base in [self.base] if self.base is not None else _tiers_for(facts):
+        for base in [self.base] if self.base is not None else _tiers_for(self.preset, facts):
             merged = base
             for layer in self.layers:
                 merged = merge(merged, layer)
@@ -77,7 +77,7 @@ class Tree:
 
 def collect(
     *, config: str | FilePath | None = None, preset: str | None = None, overrides: Sequence[str] = (),
-    flags: Mapping[str, tuple[str, Any]] | None = None,
+    flags: Mapping[str, tuple[str, Any]] | None = None, base: Mapping[str, Any] | None = None,
 ) -> Tree:  # fmt: skip
     """Reads every source, merges them and checks the result.
 
@@ -85,6 +85,7 @@ def collect(
         config: a YAML file or a preset's name.
         preset: what everything else is laid over. Without one: the schema's defaults under a file, else `auto`.
         overrides: `key.path=value`, the value in YAML. flags: canonical key -> (flag as typed, value).
+        base: canonical key -> value, instead of a preset below a file and everything else.
 
     Raises:
         RecipeErrors: with every error of every source.
@@ -107,12 +108,28 @@ def collect(
         layer, problems = canonical(source)
         layers.append(layer)
         errors += problems
+    below = None if base is None else _read_base(base)
     name = preset or (presets.AUTO if file is None else slug(file.stem))
+    arch = _wanted_type(layers)
+    if below is not None:
+        name = "finetune" if preset is None else name
+    elif name == presets.AUTO:
+        name = presets.AUTOS.get(arch or "gpt", name)
+    elif preset and (fault := _other_architecture(preset, arch)):
+        errors.append(fault)
     try:
-        base = None if name == presets.AUTO else _preset(preset) if preset else empty(DEFAULT)
+        under = (
+            below
+            if below is not None
+            else None
+            if name in presets.AUTOS.values()
+            else _preset(preset)
+            if preset
+            else empty(DEFAULT)
+        )
     except RecipeError as error:
         raise RecipeErrors([error, *errors]) from None
-    tree = Tree(name, base, tuple(layers))
+    tree = Tree(name, under, tuple(layers))
     try:
         tree.resolve()
     except RecipeErrors as problem:
@@ -260,6 +277,15 @@ def _read_flags(flags: Mapping[str, tuple[str, Any]]) -> Node:
     return root
 
 
+def _read_base(settings: Mapping[str, Any]) -> Node:
+    root = empty(DEFAULT)
+    assert root.mapping is not None
+    origin = Origin("fine-tuning's defaults", Rank.PRESET)
+    for key, value in settings.items():
+        root.mapping[key] = _node(value, origin)
+    return _canonical_preset(root)
+
+
 def _node(value: Any, origin: Origin) -> Node:
     if isinstance(value, (list, tuple)):
         return Node([_node(item, origin) for item in value], origin, origin)
@@ -288,9 +314,9 @@ def _canonical_preset(node: Node) -> Node:
 
 
 @cache
-def _tiers() -> list[tuple[str, float, Node]]:
-    """The automatic preset's tiers: device class (`cpu` or `accelerator`), most characters, and tree."""
-    auto = _parse_preset(presets.AUTO).mapping
+def _tiers(name: str) -> list[tuple[str, float, Node]]:
+    """An automatic preset's tiers: device class (`cpu` or `accelerator`), most characters, and tree."""
+    auto = _parse_preset(name).mapping
     assert auto is not None
     base = _preset(str(plain(auto["base"])))
     tiers = auto["tiers"].value
@@ -305,12 +331,37 @@ def _tiers() -> list[tuple[str, float, Node]]:
     return found
 
 
-def _tiers_for(facts: Facts | None) -> list[Node]:
+def _tiers_for(name: str, facts: Facts | None) -> list[Node]:
     """The tier of these facts, or all of them where there are none."""
     if facts is None:
-        return [tree for _, _, tree in _tiers()]
+        return [tree for _, _, tree in _tiers(name)]
     device = "cpu" if facts.device.startswith("cpu") else "accelerator"
-    return [tree for class_, limit, tree in _tiers() if class_ == device and facts.characters <= limit][:1]
+    return [tree for class_, limit, tree in _tiers(name) if class_ == device and facts.characters <= limit][:1]
+
+
+def _wanted_type(layers: Sequence[Node]) -> str | None:
+    """The architecture that the user's last source names, if one does."""
+    for layer in reversed(layers):
+        found = find(layer, ("model", "type"))
+        if found is not None and isinstance(found.value, str):
+            return found.value
+    return None
+
+
+def _other_architecture(preset: str, arch: str | None) -> RecipeError | None:
+    """A preset's sizes mean nothing to another architecture, so they aren't taken over."""
+    if arch is None or preset not in presets.preset_names() or preset in presets.AUTOS.values():
+        return None
+    found = find(_preset(preset), ("model", "type"))
+    own = "gpt" if found is None else str(found.value)
+    if own == arch:
+        return None
+    return RecipeError(f"the preset {preset} is of the architecture {own}, and {arch} is asked for", where=COMMAND_LINE,
+                       fix=f"leave --preset out, or choose one of: {', '.join(_presets_of(arch))}")  # fmt: skip
+
+
+def _presets_of(arch: str) -> list[str]:
+    return [name for name in presets.preset_names() if name.startswith((f"{arch}-", f"auto-{arch}"))] or [presets.AUTO]
 
 
 def _two_presets(config: str, preset: str) -> RecipeError:

@@ -51,11 +51,21 @@ def check(tree: Node) -> tuple[Recipe | None, dict[str, Origin], list[RecipeErro
 
 def _with_types(tree: Node) -> Node:
     """The tree with the default `type` in each component that doesn't name one."""
+    model = find(tree, ("model", "type"))
+    objective = _OBJECTIVE_OF.get(str(model.value)) if model is not None else None
+    if objective is not None and find(tree, ("objective", "type")) is None:
+        written = find(tree, ("objective",))
+        entries = {**((written.mapping if written else None) or {}), "type": Node(objective, DEFAULT, DEFAULT)}
+        tree = _put(tree, ("objective",), Node(entries, DEFAULT, DEFAULT))
     for path, component in components().items():
         node = find(tree, tuple(path.split(".")))
         if node is not None and node.mapping is not None and "type" not in node.mapping:
             tree = _put(tree, (*path.split("."), "type"), Node(component.default, DEFAULT, DEFAULT))
     return tree
+
+
+_OBJECTIVE_OF = {"bert": "masked", "t5": "span"}
+"""What a model learns where nothing is said, if it isn't the schema's default."""
 
 
 def _put(tree: Node, path: Path, leaf: Node) -> Node:

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 
 from trifecta.data.cache import default_cache_dir
-from trifecta.data.loader import load_batches
-from trifecta.data.packing import Windows
 from trifecta.data.prepare import Prepared, prepare
-from trifecta.data.sampler import Sampler
 from trifecta.data.sources import Sources
-from trifecta.data.store import TokenStore
+from trifecta.data.units import Unit
 from trifecta.execution.device import resolve_device
 from trifecta.execution.memory import checkpoint_activations, require_memory
 from trifecta.execution.precision import LossScaler, autocast
-from trifecta.models import MODELS, Gpt, roles, without_memory
-from trifecta.objectives import OBJECTIVES, LossModule
+from trifecta.models import MODELS, T5, Bert, Gpt, roles, without_memory
+from trifecta.models.layers import freeze, freeze_trained, learning_rate_ratios
+from trifecta.nn.lora import add_lora
+from trifecta.objectives import OBJECTIVES, LossModule, Objective, Text
 from trifecta.optim import OPTIMIZERS, SCHEDULES, Optimizers, Schedule, Span, Trainable
-from trifecta.randomness import Int64, key
+from trifecta.randomness import key
 from trifecta.recipe.components import Section
 from trifecta.recipe.schema import Data, Recipe
 from trifecta.registry import build
+from trifecta.run.tasks import TaskData, TaskText, prepare_task, texts_around, texts_of
 from trifecta.tokenizers import TEXT_NEEDED, TOKENIZERS, Tokenizer, from_json, tokenizer_key
-from trifecta.training.plan import MicroBatch, Plan
-from trifecta.types import Batch
+from trifecta.training.plan import Plan
 
 _TRAINING_BYTES = 16
-"""A parameter's weight, gradient and two moments in fp32."""
+_FROZEN_BYTES = 4
+"""A parameter's weight, gradient and two moments in fp32, and its weight alone."""
+
+Model = Gpt | Bert | T5
 
 Report = Callable[[str, float | None], None]
 """What is being done, and which share of it is done (None when unknown)."""
@@ -48,28 +49,47 @@ def cache_dir(data: Data) -> Path:
     return Path(data.cache_dir).expanduser() if data.cache_dir else default_cache_dir()
 
 
+_UNITS: Mapping[str, Unit] = {
+    "windows": "document", "documents": "document", "paragraphs": "paragraph", "lines": "line", "sentences": "sentence",
+}  # fmt: skip
+"""data.samples -> what the text is split into."""
+
+
 def sources(data: Data, tokenizer_type: str, paths: Iterable[str] | None = None) -> Sources:
     """The text that a recipe names; with `paths`, other files read in the same way."""
     chosen = list(data.paths if paths is None else paths)
     return Sources(
         chosen,
         builtin=None if chosen else data.builtin or "auto",
-        text_field=data.text_field,
+        text_field=data.text_field or "text",
         invalid_utf8=data.invalid_utf8,
         remove_control_characters=data.remove_control_characters,
         collapse_whitespace=data.collapse_whitespace,
         cache_dir=cache_dir(data),
         allow_nul=tokenizer_type == "byte",
+        unit=_UNITS[data.samples],
     )
 
 
-def data_of(recipe: Recipe, text: Sources, report: Report | None = None) -> Prepared[Tokenizer]:
-    """Tokenizer and token stores of a recipe's text, from the cache where they are there already."""
+@overload
+def data_of(recipe: Recipe, text: Sources, report: Report | None = None) -> Prepared[Tokenizer]: ...
+@overload
+def data_of(recipe: Recipe, text: TaskText, report: Report | None = None) -> TaskData: ...
+@overload
+def data_of(
+    recipe: Recipe, text: Sources | TaskText, report: Report | None = None
+) -> Prepared[Tokenizer] | TaskData: ...
+def data_of(recipe: Recipe, text: Sources | TaskText, report: Report | None = None) -> Prepared[Tokenizer] | TaskData:
+    """Tokenizer and token stores of a recipe's text, from the cache where they are there already; or its examples."""
 
     def make_tokenizer(texts: Iterable[str]) -> Tokenizer:
         section = recipe.tokenizer
         tokenizer: Tokenizer = build(TOKENIZERS, section.type, "tokenizer", texts, **fields(section))
         return tokenizer
+
+    if isinstance(text, TaskText):
+        tokenizer = make_tokenizer([*texts_of(text.divided.train), *texts_around(recipe)])
+        return prepare_task(recipe, text, tokenizer, objective_of(recipe, tokenizer), report)
 
     validation = recipe.data.validation_paths
     return prepare(
@@ -81,50 +101,88 @@ def data_of(recipe: Recipe, text: Sources, report: Report | None = None) -> Prep
         tokenizer_text=TEXT_NEEDED[recipe.tokenizer.type],
         validation_split=recipe.training.validation_split,
         seed=recipe.training.seed,
-        sequence_length=recipe.data.sequence_length,
+        sequence_length=recipe.data.sequence_length if recipe.data.samples == "windows" else 1,
         cache_dir=cache_dir(recipe.data),
         progress=report,
     )
 
 
-def bare_model_of(recipe: Recipe, vocab_size: int) -> Gpt:
+def bare_model_of(recipe: Recipe, vocab_size: int) -> Model:
     """The model, its first weights drawn from torch's default generator."""
     options = fields(recipe.model)
-    if options["max_sequence_length"] is None:
+    if "max_sequence_length" in options and options["max_sequence_length"] is None:
         options["max_sequence_length"] = recipe.data.sequence_length
-    model: Gpt = build(MODELS, recipe.model.type, "model", vocab_size, **options)
+    models: Mapping[str, Callable[..., Model]] = MODELS
+    model: Model = build(models, recipe.model.type, "model", vocab_size, **options)
     return model
 
 
 def count_parameters(recipe: Recipe, vocab_size: int) -> int:
     """Parameters of the model, from two shallow ones that hold no memory: blocks are all alike."""
 
+    decoder_layers = getattr(recipe.model, "num_decoder_layers", None)
+
     def count(num_layers: int) -> int:
-        shallow = recipe.model.model_copy(update={"num_layers": num_layers})
+        layers = {"num_layers": num_layers} | ({"num_decoder_layers": 1} if decoder_layers else {})
+        shallow = recipe.model.model_copy(update=layers)
         with without_memory():
             model = bare_model_of(recipe.model_copy(update={"model": shallow}), vocab_size)
         return sum(parameter.numel() for parameter in model.parameters())
 
     one, two = count(1), count(2)
-    return one + (recipe.model.num_layers - 1) * (two - one)
+    return one + (max(recipe.model.num_layers, decoder_layers or 0) - 1) * (two - one)
 
 
-def model_of(recipe: Recipe, vocab_size: int) -> Gpt:
+def model_of(recipe: Recipe, objective: Objective) -> Any:
     """The model with its first weights, which follow from training.seed alone.
 
     Raises:
         ResourceError: its weights, gradients and moments can't fit into this machine's memory.
     """
-    device = resolve_device(recipe.execution.device)
-    require_memory(_TRAINING_BYTES * count_parameters(recipe, vocab_size), device, "training this model")
+    device, training = resolve_device(recipe.execution.device), recipe.training
+    each = _FROZEN_BYTES if training.freeze_body or training.lora_rank else _TRAINING_BYTES
+    require_memory(each * count_parameters(recipe, objective.vocabulary.size), device, "training this model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(recipe.training.seed, "init"))
-        return bare_model_of(recipe, vocab_size)
+        return headed(bare_model_of(recipe, objective.vocabulary.size), objective)
+
+
+def headed(model: Model, objective: Objective) -> Any:
+    """The model as the objective needs it: with a head of its own, or as it is.
+
+    A pooler that the objective doesn't use is kept as it is: it would get no gradient.
+    """
+    make = getattr(objective, "headed", None)
+    pooler = getattr(model, "pooler", None)
+    if pooler is not None:
+        pooler.requires_grad_(getattr(objective, "uses_pooler", False))
+    return model if make is None else make(model)
+
+
+def adapted(recipe: Recipe, model: Any) -> Any:
+    """The model with what the recipe freezes frozen, and with LoRA's matrices, which follow from training.seed alone.
+
+    The model has its first weights, or is about to get a checkpoint's.
+    """
+    training = recipe.training
+    if training.lora_rank is None:
+        freeze(model, body=training.freeze_body, layers=training.freeze_layers)
+        return model
+    freeze_trained(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(training.seed, "lora"))
+        add_lora(
+            model, rank=training.lora_rank, alpha=training.lora_alpha, dropout=training.lora_dropout,
+            targets=training.lora_targets,
+        )  # fmt: skip
+    return model
 
 
 def optimizers_of(recipe: Recipe, model: torch.nn.Module) -> Optimizers:
     """The optimizer, its groups by the roles of the model's parameters."""
-    trainable = Trainable(dict(model.named_parameters()), roles(model))
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    ratios = learning_rate_ratios(dict(model.named_parameters()), recipe.training.layer_decay)
+    trainable = Trainable(trained, roles(model), ratios)
     section = recipe.training.optimizer
     optimizers: Optimizers = build(
         OPTIMIZERS, section.type, "optimizer", trainable, recipe.training.learning_rate, **fields(section)
@@ -159,59 +217,17 @@ def schedule_of(recipe: Recipe, total_steps: int, steps_per_epoch: int) -> Sched
     return schedule
 
 
-@dataclass(frozen=True)
-class Feed:
-    """Batches of one token store: shuffled for training, in order for evaluation."""
-
-    objective: Any
-    windows: Windows
-    sampler: Sampler
-    num_workers: int
-
-    @classmethod
-    def of(cls, recipe: Recipe, store: TokenStore, *, shuffle: bool) -> Feed:
-        """A feed of a recipe's windows over a store."""
-        windows = Windows(store, recipe.data.sequence_length)
-        sampler = Sampler(len(windows), seed=recipe.training.seed, shuffle=shuffle)
-        return cls(objective_of(recipe), windows, sampler, recipe.data.num_workers)
-
-    def batch(self, indices: Int64) -> Batch:
-        """The batch of these windows."""
-        examples = [self.objective.prepare(self.windows[int(i)]) for i in indices]
-        batch: Batch = self.objective.collate(examples)
-        return batch
-
-    def updates(self, updates: Iterator[list[MicroBatch]]) -> Iterator[list[Batch]]:
-        """Each update's micro-batches as batches, prepared in worker processes if asked for."""
-        sizes: list[int] = []
-
-        def requests() -> Iterator[Int64]:
-            for update in updates:
-                sizes.append(len(update))
-                for micro in update:
-                    yield self.sampler.indices(micro.epoch, micro.start, micro.stop)
-
-        batches = load_batches(requests(), self.batch, self.num_workers)
-        while True:
-            first = next(batches)
-            yield [first, *(next(batches) for _ in range(sizes.pop(0) - 1))]
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All windows once, in order."""
-        for start in range(0, len(self.windows), batch_size):
-            yield self.batch(self.sampler.indices(0, start, min(start + batch_size, len(self.windows))))
-
-
-def objective_of(recipe: Recipe) -> Any:
+def objective_of(recipe: Recipe, tokenizer: Tokenizer) -> Any:
     """What is to be learned."""
-    return build(OBJECTIVES, recipe.objective.type, "objective", **fields(recipe.objective))
+    text = Text(tokenizer, recipe.data.sequence_length, documents=recipe.data.samples != "windows")
+    return build(OBJECTIVES, recipe.objective.type, "objective", text, **fields(recipe.objective))
 
 
-def module_of(recipe: Recipe, model: Gpt) -> LossModule:
+def module_of(recipe: Recipe, model: Model, objective: Objective) -> LossModule:
     """Model and objective as the module that the loop runs."""
     if recipe.execution.gradient_checkpointing:
         checkpoint_activations(model.blocks)
-    return LossModule(model, objective_of(recipe))
+    return LossModule(model, objective)
 
 
 def scaler_of(recipe: Recipe) -> LossScaler | None:

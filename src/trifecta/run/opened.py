@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +17,17 @@ from trifecta.errors import CheckpointError, TrifectaError
 from trifecta.evaluation.evaluate import evaluate as run_evaluation
 from trifecta.execution.device import resolve_device
 from trifecta.inference.generate import generate, generate_batch
-from trifecta.models import Gpt
+from trifecta.nn.lora import merge
+from trifecta.objectives.prompted import Prompted
+from trifecta.objectives.template import Turn
 from trifecta.recipe.schema import Recipe
 from trifecta.run import build, folder
+from trifecta.run.conversation import prompt_ids, replies, stream_reply
+from trifecta.run.feed import Feed
+from trifecta.run.samples import special_ids
+from trifecta.run.tasks import is_task
 from trifecta.tokenizers import StreamDecoder, Tokenizer, load_tokenizer
 from trifecta.training import checkpoint
-
-
-def special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Where writing stops, and what is never written."""
-    return {"eos_id": tokenizer.eos_id, "banned_ids": () if tokenizer.unk_id is None else (tokenizer.unk_id,)}
 
 
 @dataclass(frozen=True)
@@ -50,41 +51,88 @@ class Run:
             return resolve_device("auto")
 
     @cached_property
-    def model(self) -> Gpt:
+    def objective(self) -> Any:
+        """What it was trained for; knows the special tokens."""
+        return build.objective_of(self.recipe, self.tokenizer)
+
+    @cached_property
+    def model(self) -> Any:
         """The model in evaluation mode, with the checkpoint's weights."""
-        model = build.bare_model_of(self.recipe, self.tokenizer.vocab_size)
+        model = build.headed(build.bare_model_of(self.recipe, self.objective.vocabulary.size), self.objective)
+        model = build.adapted(self.recipe, model)
         checkpoint.load_model(checkpoint.Checkpoint(self.folder, self.step), model)
+        merge(model)
         return model.to(self.device).eval()
 
     def generate(self, prompt: str = "", **options: Any) -> str:
-        """Prompt and continuation.
+        """Prompt and continuation; of a run that answers, the answer.
 
         Args:
             options: max_tokens, temperature, top_k, top_p, repetition_penalty, seed.
         """
+        if self.answers:
+            return "".join(self.reply([("user", prompt)], **options))
         ids = self._ids(prompt)
         new = list(generate(self.model, ids, **special_ids(self.tokenizer), **options))
         return prompt + self._continuation(ids, new)
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
-        """The continuation, piece by piece as it is written; options as for `generate`."""
+        """The continuation or the answer, piece by piece as it is written; options as for `generate`."""
+        if self.answers:
+            yield from self.reply([("user", prompt)], **options)
+            return
         decoder = StreamDecoder(self.tokenizer)
         for new in generate(self.model, self._ids(prompt), **special_ids(self.tokenizer), **options):
             yield decoder.push(new)
         yield decoder.flush()
 
     def samples(self, prompt: str = "", count: int = 1, **options: Any) -> list[str]:
-        """Several continuations of one prompt, each with the prompt; options as for `generate`."""
+        """Several continuations of one prompt, each with the prompt, or several answers; options as for `generate`."""
+        if self.answers:
+            ids = self._known(prompt_ids(self.objective, [("user", prompt)], options.get("max_tokens", 100)))
+            return replies(self.model, self.objective, ids, count, **options)
         ids = self._ids(prompt)
         rows = generate_batch(self.model, ids, num_samples=count, **special_ids(self.tokenizer), **options)
         return [prompt + self._continuation(ids, row) for row in rows]
 
+    @property
+    def answers(self) -> bool:
+        """Whether it answers what the user says, instead of going on with it."""
+        return isinstance(self.objective, Prompted)
+
+    def reply(self, turns: Sequence[Turn], *, max_tokens: int = 100, **options: Any) -> Iterator[str]:
+        """What the assistant says next in a conversation, piece by piece; options as for `generate`.
+
+        Args:
+            turns: (role, text) in order; a role is system, user or assistant. The oldest are left out where there is no
+                room for all.
+        """
+        ids = self._known(prompt_ids(self.objective, turns, max_tokens))
+        return stream_reply(self.model, self.objective, ids, max_tokens=max_tokens, **options)
+
+    def predict(self, texts: str | Iterable[str | Sequence[str]], **options: Any) -> list[dict[str, Any]]:
+        """What the run says about each text, in their order: its class, its entities, the answer, what fills its gaps.
+
+        Args:
+            texts: texts, or pairs such as a question and its context.
+            options: context, batch_size, top_k; and how to write, for runs that write.
+
+        Raises:
+            RecipeError: the run predicts nothing. DataError: a text that can't be judged.
+        """
+        from trifecta.run.predicting import predict_texts
+
+        return predict_texts(self, [texts] if isinstance(texts, str) else texts, **options)
+
     def _ids(self, prompt: str) -> list[int]:
-        ids = [int(i) for i in self.tokenizer.encode(prompt)]
+        return self._known([int(i) for i in self.tokenizer.encode(prompt)])
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """The ids of a prompt; warns of unknown ones."""
         unknown = ids.count(self.tokenizer.unk_id) if self.tokenizer.unk_id is not None else 0
         if unknown:
             warnings.warn(
-                f"{unknown} of the prompt's {len(ids)} tokens aren't in this model's vocabulary", stacklevel=3
+                f"{unknown} of the prompt's {len(ids)} tokens aren't in this model's vocabulary", stacklevel=4
             )
         return ids
 
@@ -127,19 +175,25 @@ def evaluate(
 ) -> dict[str, Any]:
     """Loss, perplexity, bits per byte and counted tokens of a run on files, or on its own validation split.
 
+    Of a fine-tuned run, loss and the figures of its task (`judging.JUDGES`).
+
     Raises:
         CheckpointError: no such run, or its validation text changed. DataError: the files can't be used.
     """
     run = load(path)
+    if is_task(run.recipe):
+        from trifecta.run.judging import evaluate_task
+
+        return evaluate_task(run, str(path), data, progress)
     store, what = _store(run, data, progress)
-    feed = build.Feed.of(run.recipe, store, shuffle=False)
-    total = max(1, len(store.tokens) - 1)
+    feed = Feed.of(run.recipe, run.objective, store, training=False)
+    total = max(1, len(feed.samples))
     result = run_evaluation(
-        build.module_of(run.recipe, run.model),
+        build.module_of(run.recipe, run.model, run.objective),
         feed.in_order(run.recipe.training.batch_size),
         device=run.device,
         autocast=build.autocast_of(run.recipe, run.device),
-        text_bytes=store.bytes,
+        text_bytes=store.bytes if run.objective.covers_text else None,
         progress=lambda done: progress("evaluating", done / total) if progress else None,
     )
     assert result is not None
@@ -151,7 +205,7 @@ def evaluate(
     return {
         "run": str(path), "step": run.step, "data": what,
         "loss": result.loss, "perplexity": result.perplexity, "bits_per_byte": result.bits_per_byte,
-        "tokens": result.tokens, "unknown_tokens": store.unknowns,
+        **result.metrics, "tokens": result.tokens, "unknown_tokens": store.unknowns,
         "characters": store.characters, "bytes": store.bytes, "seconds": result.seconds,
     }  # fmt: skip
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from trifecta.recipe.dump import flat
 from trifecta.recipe.schema import Recipe
-from trifecta.recipe.sources import collect
 from trifecta.run.request import Request
 
 SAMPLES = 3
@@ -27,9 +26,7 @@ def check(
         RecipeErrors: with every conflict. DataError: the data can't be trained on.
     """
     if schema_only:
-        tree = collect(
-            config=request.config, preset=request.preset, overrides=request.overrides, flags=request.all_flags()
-        )
+        tree = request.tree()
         return {"preset": tree.preset, "recipe": nested(tree.resolve(None).recipe)}
     return _with_data(request, show_batch, report)
 
@@ -53,20 +50,22 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     from trifecta.inspection.estimate import estimate
     from trifecta.objectives.loss import CHUNK_ELEMENTS
     from trifecta.run import build
+    from trifecta.run.feed import Feed
     from trifecta.run.resolution import check_warmup, resolve, run_name
 
     resolution = resolve(request, notify=lambda what: report(what, None) if report else None)
     recipe = resolution.recipe
     set_threads(recipe.execution.threads)
     data = build.data_of(recipe, resolution.text, report)
-    feed = build.Feed.of(recipe, data.train, shuffle=recipe.data.shuffle)
-    plan = build.plan_of(recipe, len(feed.windows))
+    objective = build.objective_of(recipe, data.tokenizer)
+    feed = Feed.of(recipe, objective, data.train, training=True)
+    plan = build.plan_of(recipe, len(feed.samples))
     total_steps = plan.total_steps(0, 0)
     check_warmup(recipe, resolution.resolved, total_steps)
-    vocab_size = data.tokenizer.vocab_size
+    vocab_size = objective.vocabulary.size
     device = resolve_device(recipe.execution.device)
     expected = estimate(
-        lambda: build.bare_model_of(recipe, vocab_size),
+        lambda: build.adapted(recipe, build.bare_model_of(recipe, vocab_size)),
         batch_size=recipe.training.batch_size,
         sequence_length=recipe.data.sequence_length,
         gradient_accumulation_steps=recipe.training.gradient_accumulation_steps,
@@ -112,22 +111,34 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
             "tokens_per_second": round(expected.tokens_per_second),
             "training_seconds": expected.seconds_per_step * total_steps,
         },
-        **({"batch": [_sample(feed, data.tokenizer, i) for i in range(min(SAMPLES, len(feed.windows)))]}
+        **({"batch": [_sample(feed, i) for i in range(min(SAMPLES, len(feed.samples)))]}
            if show_batch else {}),
     }  # fmt: skip
 
 
-def _sample(feed: Any, tokenizer: Any, position: int) -> Mapping[str, Any]:
+def _sample(feed: Any, position: int) -> Mapping[str, Any]:
     """One sample of the first epoch as text; the mask has a # where a target counts and a . where it doesn't."""
     from trifecta.types import IGNORE
 
-    batch = feed.batch(feed.sampler.indices(0, position, position + 1))
+    vocabulary = feed.objective.vocabulary
+    batch = feed.batch((0, feed.sampler.indices(0, position, position + 1)))
     tokens = [int(i) for i in batch.inputs["tokens_BT"][0]]
-    targets = [int(i) for i in batch.targets["targets_BT"][0]]
+    if not any(name.startswith("targets_") for name in batch.targets):
+        example = feed.samples[int(feed.sampler.indices(0, position, position + 1)[0])]
+        return {"input": vocabulary.shown(tokens), "target": _target(feed.objective, example.arrays)}
+    targets = [int(i) for i in next(iter(batch.targets.values()))[0]]
     return {
-        "input": tokenizer.decode(tokens),
-        "target": tokenizer.decode(i for i in targets if i != IGNORE),
+        "input": vocabulary.shown(tokens),
+        "target": vocabulary.shown(i for i in targets if i != IGNORE),
         "mask": "".join("." if i == IGNORE else "#" for i in targets),
-        "first_tokens": " | ".join(tokenizer.token_text(i) for i in tokens[:12]),
-        "first_targets": " | ".join("(ignored)" if i == IGNORE else tokenizer.token_text(i) for i in targets[:12]),
+        "first_tokens": " | ".join(vocabulary.token_text(i) for i in tokens[:12]),
+        "first_targets": " | ".join("(ignored)" if i == IGNORE else vocabulary.token_text(i) for i in targets[:12]),
     }
+
+
+def _target(objective: Any, arrays: Mapping[str, Any]) -> str:
+    """What is to be learned of a labelled text: its class, or every number that stands for it."""
+    if "label" in arrays and getattr(objective, "kind", "") == "single":
+        return str(objective.labels[int(arrays["label"][0])])
+    others = {name: array.tolist() for name, array in arrays.items() if name not in ("tokens", "types")}
+    return ", ".join(f"{name} {values[:24]}" for name, values in others.items())

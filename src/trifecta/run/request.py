@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trifecta.recipe.sources import Tree, collect
+
 
 @dataclass(frozen=True)
 class Request:
     """Preset or recipe file, `key=value` overrides, flags and data, as given.
 
-    config: a recipe file or a preset's name. flags: canonical key -> (the flag's name, value).
+    config: a recipe file or a preset's name. flags: canonical key -> (the flag's name, value). base: canonical key ->
+    value, below everything that the user wrote, instead of a preset.
     """
 
     config: str | None = None
@@ -20,6 +23,17 @@ class Request:
     flags: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     data: tuple[str, ...] = ()
     arch: str | None = None
+    base: Mapping[str, Any] | None = None
+
+    def tree(self) -> Tree:
+        """Everything that was written, merged.
+
+        Raises:
+            RecipeErrors: with every error of every source.
+        """
+        return collect(
+            config=self.config, preset=self.preset, overrides=self.overrides, flags=self.all_flags(), base=self.base
+        )
 
     def all_flags(self) -> dict[str, tuple[str, Any]]:
         """Flags with data and architecture among them."""

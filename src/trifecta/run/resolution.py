@@ -17,9 +17,10 @@ from trifecta.execution.precision import resolve_precision
 from trifecta.recipe.changes import refused_hash
 from trifecta.recipe.names import check_run_name
 from trifecta.recipe.schema import Recipe
-from trifecta.recipe.sources import Facts, Resolved, Tree, collect
-from trifecta.run import build, folder
+from trifecta.recipe.sources import Facts, Resolved, Tree
+from trifecta.run import build, folder, tasks
 from trifecta.run.request import Request
+from trifecta.run.tasks import TaskText
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Resolution:
 
     recipe: Recipe
     resolved: Resolved
-    text: Sources
+    text: Sources | TaskText
     preset: str
 
 
@@ -61,11 +62,14 @@ def resolve(request: Request, out: Path | None = None, notify: Callable[[str], N
 
 
 def _collect(request: Request) -> Tree:
-    return collect(config=request.config, preset=request.preset, overrides=request.overrides, flags=request.all_flags())
+    return request.tree()
 
 
 def _with_text(tree: Tree, draft: Recipe, notify: Callable[[str], None]) -> Resolution:
     device = resolve_device(draft.execution.device)
+    tasks.refuse_unknown_builtin(draft)
+    if tasks.is_task(draft):
+        return _with_records(tree, draft, device)
     text = build.sources(draft.data, draft.tokenizer.type)
     notify(f"reading {text.name}")
     resolved = tree.resolve(Facts(characters=text.scan().characters, device=device.type))
@@ -74,7 +78,21 @@ def _with_text(tree: Tree, draft: Recipe, notify: Callable[[str], None]) -> Reso
     return Resolution(_concrete(resolved.recipe, text, device), resolved, text, tree.preset)
 
 
-def _concrete(recipe: Recipe, text: Sources, device: torch.device) -> Recipe:
+def _with_records(tree: Tree, draft: Recipe, device: torch.device) -> Resolution:
+    text = tasks.read_task(draft)
+    resolved = tree.resolve(Facts(characters=text.scan().characters, device=device.type))
+    chosen = {key for key in text.divided.found if f"objective.{key}" in resolved.written and key != "kind"}
+    found = {key: value for key, value in text.divided.found.items() if key not in chosen}
+    objective = resolved.recipe.objective.model_copy(update=found)
+    return Resolution(
+        _concrete(resolved.recipe.model_copy(update={"objective": objective}), text, device),
+        resolved,
+        text,
+        tree.preset,
+    )
+
+
+def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device) -> Recipe:
     """With device, precision, threads and data paths as they are here and now, so that a resume measures nothing."""
     execution = recipe.execution.model_copy(
         update={

@@ -14,18 +14,21 @@ from typing import Any, Literal
 
 import torch
 
+from trifecta.data.packing import Windows
 from trifecta.data.prepare import Prepared
 from trifecta.errors import CheckpointError, DataError, RecipeError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
 from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads
 from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
-from trifecta.inference.generate import generate
 from trifecta.recipe.schema import Recipe
 from trifecta.run import build, folder
-from trifecta.run.opened import special_ids
+from trifecta.run.feed import Feed
+from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
 from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name
+from trifecta.run.samples import sample_of
+from trifecta.run.tasks import TaskData
 from trifecta.tokenizers import Tokenizer, fingerprint
 from trifecta.tracking.journal import Journal
 from trifecta.training import checkpoint, files, lock
@@ -91,6 +94,8 @@ def iterate(
         place = out or Path("runs") / run_name(resolution)
         stack.enter_context(_folder_of_a_run(place))
         checkpoint.clean(place / folder.CHECKPOINTS)
+        if (base := resolution.recipe.training.init_from) and not checkpoint.candidates(place / folder.CHECKPOINTS):
+            require(base)
         data = build.data_of(resolution.recipe, resolution.text, report)
         stack.callback(set_deterministic, torch.are_deterministic_algorithms_enabled())
         run = _Training(place, resolution, data, resume, hooks)
@@ -125,7 +130,12 @@ class _Training:
     """One run in one process: the parts, and the services that the loop calls."""
 
     def __init__(
-        self, place: Path, resolution: Resolution, data: Prepared[Tokenizer], resume: Resume, hooks: Sequence[Hook]
+        self,
+        place: Path,
+        resolution: Resolution,
+        data: Prepared[Tokenizer] | TaskData,
+        resume: Resume,
+        hooks: Sequence[Hook],
     ):
         self.place, self.resolution, self.data = place, resolution, data
         self.notes = list(data.notes)
@@ -134,15 +144,22 @@ class _Training:
         self.device = resolve_device(self.recipe.execution.device)
         set_threads(self.recipe.execution.threads)
         set_deterministic(self.recipe.training.deterministic)
-        model = build.model_of(self.recipe, data.tokenizer.vocab_size).to(self.device)
+        self.objective = build.objective_of(self.recipe, data.tokenizer)
+        model = build.model_of(self.recipe, self.objective)
+        if self.saved is None and self.recipe.training.init_from is not None:
+            self.notes += take_weights(model, self.recipe.training.init_from, build.fields(self.recipe.model))
+        model = build.adapted(self.recipe, model).to(self.device)
         self.model = model
         self.state = TrainState(model, build.optimizers_of(self.recipe, model), Progress())
-        self.module = build.module_of(self.recipe, model)
+        self.module = build.module_of(self.recipe, model, self.objective)
         self.root = place / folder.CHECKPOINTS
         self._restore()
-        self.feed = build.Feed.of(self.recipe, data.train, shuffle=self.recipe.data.shuffle)
-        self.validation = build.Feed.of(self.recipe, data.validation, shuffle=False)
-        self.plan = build.plan_of(self.recipe, len(self.feed.windows))
+        self.feed = Feed.of(self.recipe, self.objective, data.train, training=True)
+        self.validation = Feed.of(self.recipe, self.objective, data.validation, training=False)
+        if not isinstance(self.feed.samples, Windows):
+            share = self.feed.padding_share(self.recipe.training.batch_size)
+            self.notes.append(f"padding is {share:.1%} of the positions")
+        self.plan = build.plan_of(self.recipe, len(self.feed.samples))
         progress = self.state.progress
         self.total_steps = self.plan.total_steps(progress.step, progress.samples_seen)
         check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
@@ -189,7 +206,7 @@ class _Training:
             self.state.progress.versions = _versions()
             return
         saved = checkpoint.read_progress(self.saved).fingerprints
-        if saved != fingerprints:
+        if saved and saved != fingerprints:
             different = [name for name in fingerprints if saved.get(name) != fingerprints[name]]
             raise DataError(
                 f"the {' and the '.join(different)} changed since this run was saved; the text now is "
@@ -198,6 +215,7 @@ class _Training:
             )  # fmt: skip
         checkpoint.load_state(self.saved, self.state)
         progress = self.state.progress
+        progress.fingerprints = fingerprints  # an imported model has none
         for name, version in _versions().items():
             if progress.versions.get(name) != version:
                 self.notes.append(f"saved under {name} {progress.versions.get(name)}, going on under {version}: "
@@ -282,8 +300,8 @@ class _Training:
         )
         progress.status = "running"
         services = Services(
-            evaluate=lambda: self._evaluate(stop), sample=self._sample, save=self._save, emit=self.emit,
-            stop_requested=stop,
+            evaluate=lambda: self._evaluate(stop), sample=sample_of(recipe, self.model, self.validation),
+            save=self._save, emit=self.emit, stop_requested=stop,
         )  # fmt: skip
         cadence = Cadence(
             evaluate_every_n_steps=training.evaluate_every_n_steps,
@@ -313,10 +331,11 @@ class _Training:
             "characters": data.train.characters + data.validation.characters,
             "train_characters": data.train.characters,
             "validation_characters": data.validation.characters,
-            "train_tokens": len(data.train.tokens),
-            "validation_tokens": len(data.validation.tokens),
+            "train_tokens": len(data.train),
+            "validation_tokens": len(data.validation),
+            "objective": recipe.objective.type,
             "tokenizer": recipe.tokenizer.type,
-            "vocab_size": data.tokenizer.vocab_size,
+            "vocab_size": self.objective.vocabulary.size,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "device": describe(self.device),
             "precision": recipe.execution.precision,
@@ -339,18 +358,9 @@ class _Training:
             self.validation.in_order(self.recipe.training.batch_size),
             device=self.device,
             autocast=build.autocast_of(self.recipe, self.device),
-            text_bytes=self.data.validation.bytes,
+            text_bytes=self.data.validation.bytes if self.objective.covers_text else None,
             should_stop=lambda: stop() is not None,
         )
-
-    def _sample(self) -> tuple[str, str]:
-        sample, tokenizer = self.recipe.tracking.sample, self.data.tokenizer
-        prompt = [int(i) for i in tokenizer.encode(sample.prompt)]
-        new = generate(
-            self.model, prompt, max_tokens=sample.max_tokens, temperature=sample.temperature,
-            seed=self.recipe.training.seed, **special_ids(tokenizer),
-        )  # fmt: skip
-        return sample.prompt, str(tokenizer.decode([*prompt, *new]))
 
     def _save(self, reason: str) -> None:
         progress = self.state.progress

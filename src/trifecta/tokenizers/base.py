@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -46,6 +46,16 @@ class Tokenizer(Protocol):
     def encode_batch(self, texts: Sequence[str]) -> list[Int64]:
         """Ids of each text."""
 
+    def encode_with_offsets(self, text: str) -> tuple[Int64, Int64]:
+        """Ids as encode gives them, and where each one's characters are: ranges [start, stop) in `text`, (n, 2).
+
+        Starts and stops never fall. A token's range includes its leading space; tokens that share a character all have
+        it. A token that stands for nothing in the text (a space put before it) may have an empty range.
+        """
+
+    def special_id(self, *names: str) -> int | None:
+        """Id of the first of these names that is a special token here, such as `[MASK]`; None when there is none."""
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; special tokens are left out, an unknown is shown as U+FFFD."""
 
@@ -74,6 +84,29 @@ def utf8(text: str) -> bytes:
             f"the text has half of a surrogate pair (U+{ord(text[error.start]):04X}) at character {error.start}",
             fix="remove it; it isn't a character",
         ) from error
+
+
+def byte_ranges(text: str, lengths: Int64) -> Int64:
+    """Characters that each token touches, when the tokens' bytes put together are the text's UTF-8.
+
+    Args:
+        lengths: bytes of each token, 1 or more, (n,).
+
+    Returns:
+        Ranges [start, stop) of characters, (n, 2).
+    """
+    if not len(lengths):
+        return np.zeros((0, 2), np.int64)
+    values = np.frombuffer(utf8(text), np.uint8)
+    # Each byte but a continuation (10xxxxxx) begins a character.
+    character = np.cumsum((values & 0xC0) != 0x80) - 1
+    ends = np.cumsum(lengths)
+    return np.stack([character[ends - lengths], character[ends - 1] + 1], axis=1).astype(np.int64)
+
+
+def first_id(ids: Mapping[str, int], names: Iterable[str]) -> int | None:
+    """Id of the first name that has one."""
+    return next((ids[name] for name in names if name in ids), None)
 
 
 def join_bytes(table: Sequence[bytes], ids: Iterable[int]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trifecta.tokenizers.base import END_OF_TEXT, Int64, join_bytes, printable, utf8
+from trifecta.tokenizers.base import END_OF_TEXT, Int64, byte_ranges, first_id, join_bytes, printable, utf8
 
 FORMAT = "trifecta-tokenizer"
 
@@ -30,6 +30,13 @@ class ByteTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Int64]:
         return [self.encode(text) for text in texts]
+
+    def encode_with_offsets(self, text: str) -> tuple[Int64, Int64]:
+        ids = self.encode(text)
+        return ids, byte_ranges(text, np.ones_like(ids))
+
+    def special_id(self, *names: str) -> int | None:
+        return first_id({END_OF_TEXT: self.eos_id}, names)
 
     def decode(self, ids: Iterable[int]) -> str:
         return join_bytes(self.token_bytes, ids)

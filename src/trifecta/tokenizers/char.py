@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trifecta.errors import CheckpointError
-from trifecta.tokenizers.base import END_OF_TEXT, REPLACEMENT, UNKNOWN, Int64, join_bytes, printable
+from trifecta.tokenizers.base import END_OF_TEXT, REPLACEMENT, UNKNOWN, Int64, first_id, join_bytes, printable
 from trifecta.tokenizers.byte import FORMAT
 
 SPECIAL_TOKENS = (END_OF_TEXT, UNKNOWN)
@@ -44,6 +44,13 @@ class CharTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Int64]:
         return [self.encode(text) for text in texts]
+
+    def encode_with_offsets(self, text: str) -> tuple[Int64, Int64]:
+        starts = np.arange(len(text), dtype=np.int64)
+        return self.encode(text), np.stack([starts, starts + 1], axis=1)
+
+    def special_id(self, *names: str) -> int | None:
+        return first_id({name: number for number, name in enumerate(SPECIAL_TOKENS)}, names)
 
     def decode(self, ids: Iterable[int]) -> str:
         return join_bytes(self.token_bytes, ids)

@@ -11,8 +11,10 @@ from trifecta.errors import CheckpointError, DataError, did_you_mean
 from trifecta.tokenizers.base import Tokenizer
 from trifecta.tokenizers.byte import FORMAT, byte_from_fields
 from trifecta.tokenizers.char import char_from_fields
+from trifecta.tokenizers.extended import extended_from_fields
 from trifecta.tokenizers.subword import subword_from_json
 
+_EXTENDED = "extended"
 _READERS: dict[str, Callable[[dict[str, Any]], Tokenizer]] = {"char": char_from_fields, "byte": byte_from_fields}
 
 _FIX = "give a tokenizer.json; `trifecta tokenizer train TEXT` makes one from a text"
@@ -58,6 +60,8 @@ def from_json(text: str) -> Tokenizer:
         raise CheckpointError("this isn't a tokenizer.json: it should be an object { ... }", fix=_FIX)
     if fields.get("format") != FORMAT:
         return subword_from_json(text)
+    if fields.get("version") == 1 and fields.get("type") == _EXTENDED:
+        return extended_from_fields(fields, from_json)
     if fields.get("version") != 1 or str(fields.get("type")) not in _READERS:
         found = f"version {fields.get('version')!r}, type {fields.get('type')!r}"
         raise CheckpointError(f"an unknown kind of tokenizer ({found}); this trifecta knows version 1, char and byte")

@@ -13,7 +13,17 @@ import tokenizers
 from tokenizers import pre_tokenizers
 
 from trifecta.errors import CheckpointError
-from trifecta.tokenizers.base import END_OF_TEXT, REPLACEMENT, UNKNOWN, Int64, join_bytes, printable, utf8
+from trifecta.tokenizers.base import (
+    END_OF_TEXT,
+    REPLACEMENT,
+    UNKNOWN,
+    Int64,
+    byte_ranges,
+    first_id,
+    join_bytes,
+    printable,
+    utf8,
+)
 
 BYTE_TOKENS = [f"<0x{value:02X}>" for value in range(256)]
 END_OF_TEXT_NAMES = (
@@ -56,21 +66,35 @@ class SubwordTokenizer:
         model = self._config["model"]
         unknown = model.get("unk_token")
         self.unk_id: int | None = model.get("unk_id") if unknown is None else inner.token_to_id(unknown)
-        self._special = {token for token, entry in inner.get_added_tokens_decoder().items() if entry.special}
+        added = inner.get_added_tokens_decoder().items()
+        self._special = {token for token, entry in added if entry.special}
+        self._special_ids = {entry.content: token for token, entry in added if entry.special}
+        if self.unk_id is not None and (unknown := inner.id_to_token(self.unk_id)) is not None:
+            self._special_ids.setdefault(unknown, self.unk_id)
         self.lossless = self._is_lossless()
 
     def encode(self, text: str) -> Int64:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Int64]:
-        try:
-            with explain_panics():
-                encodings = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError):
-            for text in texts:
-                utf8(text)
-            raise
+        with _explain_surrogates(texts), explain_panics():
+            encodings = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, np.int64) for encoding in encodings]
+
+    def encode_with_offsets(self, text: str) -> tuple[Int64, Int64]:
+        # The tokens' own bytes are exact; the library gives every byte of a fallen-back word the whole word.
+        if (table := self.token_bytes) is not None:
+            ids = self.encode(text)
+            parts = [table[token] for token in ids]
+            if all(parts) and b"".join(parts) == utf8(text):
+                return ids, byte_ranges(text, np.array([len(part) for part in parts], np.int64))
+        with _explain_surrogates([text]), explain_panics():
+            encoding = self._untrimmed.encode_batch([text], add_special_tokens=False)[0]
+        ranges = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        return np.array(encoding.ids, np.int64), ranges
+
+    def special_id(self, *names: str) -> int | None:
+        return first_id(self._special_ids, names)
 
     def decode(self, ids: Iterable[int]) -> str:
         if self.token_bytes is not None:
@@ -106,6 +130,16 @@ class SubwordTokenizer:
         if self.unk_id is not None:
             table[self.unk_id] = REPLACEMENT.encode()
         return table
+
+    @cached_property
+    def _untrimmed(self) -> tokenizers.Tokenizer:
+        """The same without a post-processor, which adds nothing here but may take leading spaces out of the ranges."""
+        if self._config.get("post_processor") is None:
+            return self._inner
+        with explain_panics():
+            inner = tokenizers.Tokenizer.from_str(json.dumps(json.loads(self.to_json()) | {"post_processor": None}))
+        inner.encode_special_tokens = True
+        return inner
 
     @property
     def _model_type(self) -> str:
@@ -153,6 +187,21 @@ def subword_from_json(text: str) -> SubwordTokenizer:
         raise CheckpointError(
             f"this isn't a tokenizer.json that the tokenizers library can use: {error}", fix=MAKE_AGAIN
         ) from error
+
+
+@contextmanager
+def _explain_surrogates(texts: Iterable[str]) -> Iterator[None]:
+    """Turns the library's error about half a surrogate pair into one for users.
+
+    Raises:
+        DataError: one of the texts has half of a surrogate pair.
+    """
+    try:
+        yield
+    except (UnicodeEncodeError, TypeError):
+        for text in texts:
+            utf8(text)
+        raise
 
 
 @contextmanager

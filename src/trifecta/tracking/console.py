@@ -117,10 +117,10 @@ class PlainConsole(Console):
         self.say(" | ".join(parts))
 
     def on_epoch(self, event: Event) -> None:
-        self.say(epoch_line(event))
+        self.say(epoch_line(event, self.meter.of_tokens))
 
     def on_evaluation(self, event: Event) -> None:
-        self.say("  " + evaluation_line(event, self.meter.train_loss))
+        self.say("  " + evaluation_line(event, self.meter.train_loss, self.meter.of_tokens))
 
     def on_sample(self, event: Event) -> None:
         self.say(f"--- sample after step {event['step']} ---")
@@ -176,19 +176,23 @@ def banner(start: Event) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def epoch_line(event: Event) -> str:
-    """`=== Epoch 1 Complete: Loss 3.9871, Perplexity 53.90 ===`."""
-    loss, perplexity = fixed(event["loss"]), fixed(event["perplexity"], 2)
-    return f"=== Epoch {event['epoch']} Complete: Loss {loss}, Perplexity {perplexity} ==="
+def epoch_line(event: Event, of_tokens: bool = True) -> str:
+    """`=== Epoch 1 Complete: Loss 3.9871, Perplexity 53.90 ===`; of classes and the like there is no perplexity."""
+    perplexity = f", Perplexity {fixed(event['perplexity'], 2)}" if of_tokens else ""
+    return f"=== Epoch {event['epoch']} Complete: Loss {fixed(event['loss'])}{perplexity} ==="
 
 
-def evaluation_line(event: Event, train_loss: float | None) -> str:
+def evaluation_line(event: Event, train_loss: float | None, of_tokens: bool = True) -> str:
     """`train_loss=4.123, val_loss=3.987, perplexity=53.89, bits_per_byte=1.234 (best so far)`."""
-    parts = [f"val_loss={fixed(event['loss'], 3)}", f"perplexity={fixed(event['perplexity'], 2)}"]
+    parts = [f"val_loss={fixed(event['loss'], 3)}"]
+    if of_tokens:
+        parts.append(f"perplexity={fixed(event['perplexity'], 2)}")
     if train_loss is not None:
         parts.insert(0, f"train_loss={fixed(train_loss, 3)}")
     if event.get("bits_per_byte") is not None:
         parts.append(f"bits_per_byte={fixed(event['bits_per_byte'], 3)}")
+    if event.get("accuracy") is not None:
+        parts.append(f"accuracy={100 * event['accuracy']:.1f}%")
     return ", ".join(parts) + (" (best so far)" if event.get("best") is True else "")
 
 
@@ -223,8 +227,23 @@ def end_lines(event: Event, meter: Meter) -> list[str]:
     if run:
         lines.append(f"Run: {visible(run)}")
         if event["status"] in ("finished", "stopped_early"):
-            lines.append(f"Next: trifecta generate {visible(shlex.quote(run))} --prompt 'The'")
+            lines.append(f"Next: {_next(str(meter.start.get('objective') or 'causal'), visible(shlex.quote(run)))}")
     return lines
+
+
+def _next(objective: str, run: str) -> str:
+    """A command to go on with."""
+    return NEXT.get(objective, "trifecta predict {run} 'TEXT'").format(run=run)
+
+
+NEXT = {
+    "causal": "trifecta generate {run} --prompt 'The'",
+    "prompted": "trifecta generate {run} --interactive",
+    "masked": "trifecta predict {run} 'A text with a [MASK] in it.'",
+    "span": "trifecta predict {run} 'A text with a <extra_id_0> in it.'",
+    "answer": "trifecta predict {run} 'QUESTION' --context 'TEXT'",
+}
+"""objective.type -> the command that a run ends with; any other objective judges texts."""
 
 
 def make_console(

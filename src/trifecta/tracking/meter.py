@@ -63,6 +63,11 @@ class Meter:
             self.validation = dict(event)
 
     @property
+    def of_tokens(self) -> bool:
+        """Whether losses are of tokens of text, and so have a perplexity; those of classes and the like don't."""
+        return self.start.get("objective") not in ("classify", "tag", "answer")
+
+    @property
     def train_loss(self) -> float | None:
         """Loss per token of the epoch so far; of the epoch just ended if its event has come."""
         if self._epoch_mean[0] == self.step:

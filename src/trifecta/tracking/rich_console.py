@@ -69,12 +69,15 @@ class RichConsole(Console):
         self._draw(force=event["step"] == self.meter.total_steps)
 
     def on_epoch(self, event: Event) -> None:
-        self._print(Text(console.epoch_line(event), style="bold"))
+        self._print(Text(console.epoch_line(event, self.meter.of_tokens), style="bold"))
 
     def on_evaluation(self, event: Event) -> None:
         best = event.get("best") is True
         self._print(
-            Text("  " + console.evaluation_line(event, self.meter.train_loss), style="green" if best else "none")
+            Text(
+                "  " + console.evaluation_line(event, self.meter.train_loss, self.meter.of_tokens),
+                style="green" if best else "none",
+            )
         )
         self._draw(force=True)
 
@@ -144,7 +147,9 @@ class RichConsole(Console):
         meter = self.meter
         numbers = [("loss", fixed(meter.loss))]
         if meter.validation:
-            numbers += [("val", fixed(meter.validation["loss"])), ("ppl", fixed(meter.validation["perplexity"], 2))]
+            numbers.append(("val", fixed(meter.validation["loss"])))
+            if meter.of_tokens:
+                numbers.append(("ppl", fixed(meter.validation["perplexity"], 2)))
         if meter.tokens_per_second:
             numbers.append(("tok/s", short_count(meter.tokens_per_second)))
         numbers.append(("lr", rate(meter.learning_rate)))

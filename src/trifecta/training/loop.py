@@ -61,12 +61,12 @@ class Cadence:
 class Services:
     """What the loop calls between updates; handed in, so that the loop knows neither text nor files.
 
-    evaluate: validation of the whole split, None if interrupted. sample: (prompt, text). save: gets the reason.
+    evaluate: validation of the whole split, None if interrupted. sample: (prompt, text) or None. save: gets the reason.
     stop_requested: the reason of a signal ("interrupted", "terminated") or None. emit: an event for journal and hooks.
     """
 
     evaluate: Callable[[], Evaluation | None]
-    sample: Callable[[], tuple[str, str]]
+    sample: Callable[[], tuple[str, str]] | None
     save: Callable[[str], None]
     emit: Emit
     stop_requested: Callable[[], str | None] = lambda: None
@@ -92,7 +92,7 @@ def steps(state: TrainState, how: Stepping) -> Generator[StepReport, None, None]
         _count(state, done, now - started, how.scaler)
         yield StepReport(
             step=number, epoch=epoch, loss=done.loss, grad_norm=done.grad_norm, learning_rate=learning_rate,
-            tokens=done.tokens, seconds=now - started, skipped=done.skipped, terms=done.terms,
+            tokens=done.tokens, seconds=now - started, skipped=done.skipped, terms=done.terms, metrics=done.metrics,
         )  # fmt: skip
         if progress.nonfinite_in_a_row >= how.max_nonfinite_steps:
             raise NumericsError(
@@ -150,7 +150,7 @@ def _step_event(report: StepReport) -> dict[str, Any]:
     return {
         "event": "step", "step": report.step, "epoch": report.epoch, "loss": report.loss,
         "learning_rate": report.learning_rate, "grad_norm": report.grad_norm, "tokens": report.tokens,
-        "seconds": report.seconds, "skipped": report.skipped,
+        "seconds": report.seconds, "skipped": report.skipped, **report.metrics,
     }  # fmt: skip
 
 
@@ -216,7 +216,7 @@ class _Between:
                 "event": "evaluation", "step": progress.step, "epoch": self._epoch, "split": "validation",
                 "loss": evaluation.loss, "perplexity": evaluation.perplexity,
                 "bits_per_byte": evaluation.bits_per_byte, "tokens": evaluation.tokens,
-                "seconds": evaluation.seconds, "best": improved,
+                "seconds": evaluation.seconds, "best": improved, **evaluation.metrics,
             }
         )  # fmt: skip
         return improved
@@ -240,7 +240,7 @@ class _Between:
             progress.reported_epoch = self._epoch
         every = self.cadence.sample_every_n_epochs
         sample_due = every and ((self._at_epoch_end and self._epoch % every == 0) or self._at_end)
-        if sample_due and progress.sampled_step != progress.step:
+        if sample_due and self.services.sample is not None and progress.sampled_step != progress.step:
             prompt, text = self.services.sample()
             progress.sampled_step = progress.step
             self.services.emit({"event": "sample", "step": progress.step, "prompt": prompt, "text": text})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from trifecta.evaluation.metrics import Means
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Optimizers
 from trifecta.optim.gradients import clip_by_global_norm, global_norm
@@ -19,7 +20,10 @@ from trifecta.types import Batch, LossSum
 
 @dataclass(frozen=True)
 class Update:
-    """What one update was: mean loss in nats, its weight, gradient norm before clipping, and whether it was skipped."""
+    """What one update was: mean loss in nats, its weight, gradient norm before clipping, and whether it was skipped.
+
+    terms, metrics: means over all micro-batches, by name.
+    """
 
     loss: float
     weight: float
@@ -28,6 +32,7 @@ class Update:
     samples: int
     skipped: bool
     terms: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def update(
@@ -58,15 +63,18 @@ def update(
     optimizers.zero_grad()
     scale = scaler.scale if scaler else 1.0
     totals: dict[str, torch.Tensor] = {}
+    metrics = Means()
     for micro_step, batch in enumerate(batches):
         seed_dropout(seed, number, micro_step)
         with autocast():
             result: LossSum = module(batch.to(device))
         shares = {name: total / (weights[name] or 1.0) for name, (total, _) in result.terms.items()}
         loss_share = torch.stack(list(shares.values())).sum()
-        (loss_share * scale if scaler else loss_share).backward()  # type: ignore[no-untyped-call]
+        if loss_share.requires_grad:  # with a frozen body a batch without targets has nothing to give
+            (loss_share * scale if scaler else loss_share).backward()  # type: ignore[no-untyped-call]
         for name, share in shares.items():
             totals[name] = totals[name] + share.detach() if name in totals else share.detach()
+        metrics.add(result)
     terms = {name: float(total) for name, total in totals.items()}
     loss = sum(terms.values())
     parameters = optimizers.parameters
@@ -86,8 +94,9 @@ def update(
         loss=loss,
         weight=sum(weights.values()),
         grad_norm=norm,
-        tokens=sum(next(iter(batch.inputs.values())).numel() for batch in batches),
-        samples=sum(next(iter(batch.inputs.values())).size(0) for batch in batches),
+        tokens=sum(batch.tokens for batch in batches),
+        samples=sum(batch.samples for batch in batches),
         skipped=not finite,
         terms=terms,
+        metrics=metrics.means(),
     )

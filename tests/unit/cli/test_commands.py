@@ -216,6 +216,7 @@ No conflicts.
 
 
 class FakeRun:
+    answers = False
     recipe = SimpleNamespace(tracking=SimpleNamespace(sample=SimpleNamespace(prompt="The")))
 
     def __init__(self) -> None:
@@ -313,8 +314,9 @@ def test_runs(stand_in, capsys, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.fast
 def test_demo(stand_in, capsys):
-    def demo(out: Path, **_: Any) -> SimpleNamespace:
+    def demo(out: Path | None, *, arch: str, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(result=result("interrupted" if out == Path("x") else "finished"), samples=["ROMEO:\x1b"],
+                               figures=[f"{arch}: 34.5%"], next_step="trifecta generate runs/demo",
                                picture=Path("runs/demo/plots/training.png"))  # fmt: skip
 
     stand_in(demo=demo)
@@ -323,8 +325,11 @@ def test_demo(stand_in, capsys):
     assert "ROMEO:␛" in text
     assert "1 min 01 s" in text
     assert "training.png" in text
+    assert "Try it: trifecta generate runs/demo" in text
+    assert main(["demo", "--arch", "bert"]) == 0
+    assert "bert: 34.5%" in capsys.readouterr().out
     assert main(["demo", "-o", "x"]) == 130
-    assert "To go on: trifecta demo -o x" in capsys.readouterr().err
+    assert "To go on: trifecta demo --arch gpt -o" in capsys.readouterr().err
 
 
 def test_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trifecta.cli.repl import COMMANDS, HELP, LIMITS, Repl, Settings
+from trifecta.cli.repl import CHAT_HELP, COMMANDS, HELP, LIMITS, Chat, Repl, Settings
 from trifecta.errors import DataError, RecipeError
 
 
@@ -165,3 +165,60 @@ def test_banner_names_reset_and_a_pipe_sees_no_prompt(monkeypatch: pytest.Monkey
     Repl(FakeRun(), Settings(), write=written.append).loop()
     assert "/reset" in written[0]
     assert asked == [""]
+
+
+class FakeAssistant:
+    """Counts the user's turns; remembers what it was asked."""
+
+    def __init__(self, stops: bool = False):
+        self.asked: list[list[tuple[str, str]]] = []
+        self.seeds: list[int] = []
+        self.stops = stops
+
+    def reply(self, turns: Any, **options: Any) -> Iterator[str]:
+        self.asked.append(list(turns))
+        self.seeds.append(options["seed"])
+        yield "answer "
+        if self.stops:
+            raise KeyboardInterrupt
+        yield str(sum(role == "user" for role, _ in turns))
+
+
+def chat(lines: list[str], assistant: FakeAssistant) -> str:
+    left, written = iter(lines), list[str]()
+
+    def read(_: str) -> str:
+        line = next(left, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    Chat(assistant, Settings.checked(seed=7), read=read, write=written.append).loop()
+    return "".join(written).partition("\n")[2]
+
+
+@pytest.mark.fast
+def test_a_chat_gives_all_turns_until_reset():
+    assistant = FakeAssistant()
+    text = chat(["Hi", "And?", "", "/reset", "New", "/quit"], assistant)
+    assert assistant.asked == [
+        [("user", "Hi")],
+        [("user", "Hi"), ("assistant", "answer 1"), ("user", "And?")],
+        [("user", "New")],
+    ]
+    assert text == "answer 1\nanswer 2\na new conversation\nanswer 1\n"
+    assert assistant.seeds == [7, 8, 9]
+
+
+@pytest.mark.fast
+def test_ctrl_c_keeps_what_was_said_in_a_chat():
+    assistant = FakeAssistant(stops=True)
+    assert chat(["Hi", "Go on"], assistant) == "answer  ...\nanswer  ...\n\n"
+    assert assistant.asked[1] == [("user", "Hi"), ("assistant", "answer "), ("user", "Go on")]
+
+
+@pytest.mark.fast
+def test_a_chat_has_its_own_help():
+    assert CHAT_HELP != HELP
+    assert "begin a new conversation" in CHAT_HELP
+    assert chat(["/help"], FakeAssistant()).startswith("Say something; the model answers")

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from trifecta.data import Sampler, Windows, load_batches
+from trifecta.data.packing import Documents
 from trifecta.errors import DataError
 
 
 def windows(tokens: int, sequence_length: int) -> Windows:
     held = np.arange(tokens, dtype=np.uint16)
     store = SimpleNamespace(tokens=held, read=lambda start, stop: held[start:stop].astype(np.int64))
-    return Windows(store, sequence_length)
+    return Windows(store, sequence_length + 1, overlap=1)
 
 
 def target_counts(made: Windows, tokens: int) -> np.ndarray:
@@ -45,10 +46,10 @@ def test_numeric_023_control() -> None:
 
     class Apart(Windows):
         def __getitem__(self, index: int) -> np.ndarray:
-            start = index * (self.sequence_length + 1)
-            return self.store.tokens[start : start + self.sequence_length + 1].astype(np.int64)
+            start = index * self.length
+            return self.store.tokens[start : start + self.length].astype(np.int64)
 
-    apart = Apart(windows(100, 4).store, 4)
+    apart = Apart(windows(100, 4).store, 5, overlap=1)
     assert (target_counts(apart, 100)[1:] != 1).any()
 
 
@@ -58,6 +59,80 @@ def test_no_windows() -> None:
     for index in (-1, 25):
         with pytest.raises(IndexError):
             windows(100, 4)[index]
+
+
+LENGTHS = [1, 7, 2, 30, 8, 9, 1, 16, 5]
+
+
+def documents(length: int, overlap: int = 0) -> Documents:
+    """Documents of these lengths; each token is its own place."""
+    held = np.arange(sum(LENGTHS), dtype=np.uint16)
+    starts = np.cumsum([0, *LENGTHS[:-1]])
+    store = SimpleNamespace(tokens=held, documents=starts, read=lambda start, stop: held[start:stop].astype(np.int64))
+    return Documents(store, length, overlap)
+
+
+def check_documents(made: Documents, length: int, overlap: int) -> None:
+    """Every token once (what overlaps twice), none of two documents together, as few samples as can be."""
+    samples = [made[index].tolist() for index in range(len(made))]
+    ends = np.cumsum(LENGTHS)
+    assert sum(max(1, -(-(n - overlap) // (length - overlap))) for n in LENGTHS) == len(made)
+    for sample in samples:
+        assert 1 <= len(sample) <= length
+        assert sample == list(range(sample[0], sample[-1] + 1))
+        assert not any(sample[0] < end <= sample[-1] for end in ends), "no sample crosses a document's end"
+    fresh = [
+        token for before, sample in zip([[], *samples], samples, strict=False)
+        for token in (sample[overlap:] if before and before[-1] in sample else sample)
+    ]  # fmt: skip
+    assert fresh == list(range(sum(LENGTHS))), "every token once"
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("length", "overlap"), [(8, 0), (1, 0), (100, 0), (9, 1), (2, 1), (6, 2)])
+def test_documents_hold_every_token_once_and_never_two_documents(length: int, overlap: int) -> None:
+    check_documents(documents(length, overlap), length, overlap)
+
+
+@pytest.mark.fast
+def test_documents_control_windows_are_noticed() -> None:
+    made = documents(8)
+    with pytest.raises(AssertionError):
+        check_documents(Windows(made.store, 8), 8, 0)  # type: ignore[arg-type]
+    late = documents(8)
+    late._starts = late._starts + 1
+    with pytest.raises(AssertionError):
+        check_documents(late, 8, 0)
+
+
+@pytest.mark.fast
+def test_no_documents_beyond_the_last() -> None:
+    for index in (-1, len(documents(8))):
+        with pytest.raises(IndexError):
+            documents(8)[index]
+
+
+def test_sentences_of_a_real_store(write: object, tmp_path: object) -> None:
+    """With a unit of sentences each sentence is a document of the store, and a sample of its own."""
+    from pathlib import Path
+
+    from trifecta.data import Sources, prepare
+    from trifecta.tokenizers.byte import ByteTokenizer
+
+    path = write("a.txt", "One is here. Two is there!\n\nIs three a question? Yes.\n" * 10)
+    cache = Path(str(tmp_path)) / "cache"
+    made = prepare(
+        Sources([path], cache_dir=cache, unit="sentence"), None, make_tokenizer=lambda _: ByteTokenizer(),
+        load_tokenizer=lambda _: ByteTokenizer(), tokenizer_key="byte", tokenizer_text="none", validation_split=0.25,
+        seed=1, sequence_length=1, cache_dir=cache,
+    )  # fmt: skip
+    found = []
+    for store in (made.train, made.validation):
+        samples = Documents(store, 64)
+        found += [bytes(samples[i][:-1].tolist()).decode() for i in range(len(samples))]
+        assert all(samples[i][-1] == 256 for i in range(len(samples)))
+    wanted = ["One is here.", "Two is there!", "Is three a question?", "Yes."] * 10
+    assert sorted(found) == sorted(wanted)
 
 
 @pytest.mark.fast
@@ -96,7 +171,8 @@ def make_batch(indices: np.ndarray) -> object:
         import os
 
         os._exit(9)
-    return Batch({"tokens_BT": torch.from_numpy(indices)[None]}, {}, {"next_token": float(len(indices))})
+    inputs = {"tokens_BT": torch.from_numpy(indices)[None]}
+    return Batch(inputs, {}, {"next_token": float(len(indices))}, samples=1, tokens=len(indices))
 
 
 def requests(*starts: int) -> list[np.ndarray]:
@@ -150,9 +226,9 @@ def test_windows_of_a_real_store(prepared: object, write: object) -> None:
 
     made = prepared([write("a.txt", "abcdefghij" * 20)], "byte", sequence_length=8)
     store = made.train
-    again = pickle.loads(pickle.dumps(Windows(store, 8)))
+    again = pickle.loads(pickle.dumps(Windows(store, 9, overlap=1)))
     assert isinstance(again.store.tokens, np.memmap)
-    assert (again[3] == Windows(store, 8)[3]).all()
+    assert (again[3] == Windows(store, 9, overlap=1)[3]).all()
     assert bytes(again[0].tolist()) == b"abcdefghi"
     with pytest.raises(ValueError, match="read-only"):
         store.tokens[0] = 1

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from objectives import causal, objective
 
 from trifecta.evaluation.evaluate import Evaluation, evaluate
 from trifecta.evaluation.metrics import bits_per_byte, perplexity
 from trifecta.models import MODELS
-from trifecta.objectives import OBJECTIVES, LossModule
+from trifecta.objectives import LossModule
 from trifecta.types import Batch
 
 LENGTHS = [9, 2, 7, 3, 8]
@@ -22,11 +23,11 @@ LENGTHS = [9, 2, 7, 3, 8]
 def make_module(dropout: float = 0.0) -> LossModule:
     torch.manual_seed(0)
     model = MODELS["gpt"](13, d_model=16, num_heads=2, num_layers=1, d_ff=32, dropout=dropout)
-    return LossModule(model, OBJECTIVES["causal"]())
+    return LossModule(model, causal())
 
 
 def batches(*sizes: int) -> list[Batch]:
-    rng, objective, out = np.random.default_rng(0), OBJECTIVES["causal"](), []
+    rng, objective, out = np.random.default_rng(0), causal(), []
     examples = [objective.prepare(rng.integers(0, 13, n + 1)) for n in LENGTHS]
     for size in sizes:
         out.append(objective.collate(examples[:size]))
@@ -61,6 +62,52 @@ def test_numeric_034_035_loss_and_perplexity_are_of_totals(sizes: tuple[int, ...
     assert result.loss == pytest.approx(sum(exact) / len(exact), rel=1e-6)
     assert result.perplexity == pytest.approx(math.exp(result.loss), rel=1e-9)
     assert result.bits_per_byte == pytest.approx(sum(exact) / math.log(2) / 100, rel=1e-6)
+
+
+RAGGED = [40, 3, 25, 9, 1, 17]
+
+
+def masked_and_batches(*sizes: int) -> tuple[LossModule, list[Batch]]:
+    """A small BERT, and ragged documents with gaps that are the same however they are cut into batches."""
+    made, out, start = objective("masked", 64, documents=True, rate=0.4), [], 0
+    rng = np.random.default_rng(0)
+    examples = [made.corrupt(made.prepare(rng.integers(0, 256, length + 1)), rng) for length in RAGGED]
+    for size in sizes:
+        out.append(made.collate(examples[start : start + size]))
+        start += size
+    torch.manual_seed(0)
+    sizes_of_model = {"d_model": 16, "num_heads": 2, "num_layers": 1, "d_ff": 32, "dropout": 0.0, "init_std": 0.5}
+    return LossModule(MODELS["bert"](made.vocabulary.size, **sizes_of_model), made), out
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("sizes", [(6,), (3, 3), (1, 1, 1, 1, 1, 1), (5, 1)])
+def test_numeric_034_masked_loss_and_accuracy_are_of_totals(sizes: tuple[int, ...]) -> None:
+    """Over ragged batches of masked texts loss and accuracy are the totals over all masked tokens divided by their
+    number, each sample once, to 1e-6; bits per byte are not told."""
+    module, whole = masked_and_batches(6)
+    (total, count), (right, of) = module(whole[0]).terms["masked"], module(whole[0]).metrics["accuracy"]
+    seen: list[int] = []
+    result = evaluate(
+        module, masked_and_batches(*sizes)[1], device=torch.device("cpu"), autocast=nullcontext, text_bytes=None,
+        progress=seen.append,
+    )  # fmt: skip
+    assert result is not None
+    assert result.tokens == count == of
+    assert result.loss == pytest.approx(float(total.detach()) / count, rel=1e-6)
+    assert result.metrics == {"accuracy": pytest.approx(float(right) / float(of), rel=1e-6)}
+    assert result.bits_per_byte is None
+    assert seen == np.cumsum(sizes).tolist()
+
+
+@pytest.mark.fast
+def test_numeric_034_control_mean_of_masked_means_is_noticed() -> None:
+    """The mean of batches' losses of masked tokens is off by more than 1e-3."""
+    module, whole = masked_and_batches(6)
+    _, each = masked_and_batches(5, 1)
+    (total, count) = module(whole[0]).terms["masked"]
+    means = [float(t.detach()) / n for t, n in (module(batch).terms["masked"] for batch in each)]
+    assert abs(sum(means) / 2 / (float(total.detach()) / count) - 1) > 1e-3
 
 
 @pytest.mark.fast

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from objectives import causal
 from torch import nn
 
 from trifecta.objectives import loss as loss_module
@@ -137,7 +138,7 @@ def test_chunked_loss_equals_whole_loss() -> None:
 @pytest.mark.fast
 def test_numeric_023_target_at_t_is_token_t_plus_one() -> None:
     """The target at place t is exactly token t + 1; padded places are ignored and don't count."""
-    objective = Causal()
+    objective = causal()
     windows = [np.arange(10, 19), np.arange(50, 55)]
     batch = objective.collate([objective.prepare(w) for w in windows])
     tokens, targets = batch.inputs["tokens_BT"], batch.targets["targets_BT"]
@@ -152,7 +153,7 @@ def test_numeric_023_target_at_t_is_token_t_plus_one() -> None:
 @pytest.mark.fast
 def test_group_006_shifted_example_of_the_seed() -> None:
     words = {word: i for i, word in enumerate(["The", "cat", "sat", "on", "the", "mat"])}
-    example = Causal().prepare(np.array([words[w] for w in ["The", "cat", "sat", "on", "the", "mat"]]))
+    example = causal().prepare(np.array([words[w] for w in ["The", "cat", "sat", "on", "the", "mat"]]))
     names = list(words)
     assert " ".join(names[i] for i in example.arrays["tokens"]) == "The cat sat on the"
     assert " ".join(names[i] for i in example.arrays["targets"]) == "cat sat on the mat"

@@ -50,8 +50,8 @@ def lacking(generate: Any) -> list[str]:
 
 @pytest.mark.fast
 def test_every_case_has_a_test_and_a_planted_bug(generate: Any) -> None:
-    assert len(FAULTS) == 35
-    assert len(CHECKS) == 33
+    assert len(FAULTS) == 43
+    assert len(CHECKS) == 37
     assert lacking(generate) == []
 
 

@@ -15,7 +15,8 @@ from trifecta.recipe.inert import value_of
 from trifecta.recipe.keys import components, sections
 
 Load = Callable[..., Resolved]
-KEYS = {info.key: info for info in known_keys()}
+KEYS = {info.key: info for info in reversed(known_keys())}
+"""Where several types of a component have a key, that of the first."""
 
 # Each row: what a block of S1 says, and what it means. Keys and values are the document's.
 S1_BLOCKS: list[tuple[str, dict[str, Any]]] = [
@@ -112,7 +113,7 @@ def a_value(alias: Alias) -> Any:
         return next(choice for choice in info.choices if choice != info.default)
     values = {
         "whole number": 3 if alias.key == "data.num_workers" else 400,
-        "number": 2.5 if alias.key == "execution.loss_scale_growth" else 0.25,
+        "number": 2.5 if alias.key in ("execution.loss_scale_growth", "objective.mean_span_length") else 0.25,
         "true or false": "true",
         "text": "cpu",
     }
@@ -130,7 +131,9 @@ def test_each_alias_acts(spelling: str) -> None:
     shown = str(value).lower() if isinstance(value, bool) else value
     extra = ["model.num_heads=1"] if alias.key == "model.d_model" else []
     extra += ["model.d_model=800"] if alias.key == "model.num_heads" else []
-    resolved = collect(preset="medium", overrides=[f"{spelling}={shown}", *types, *extra]).resolve()
+    extra += ["objective.choose=span"] if alias.key == "objective.mean_span_length" else []
+    preset = {"masked": "bert-modern", "span": "t5-modern"}.get(str(component), "medium")
+    resolved = collect(preset=preset, overrides=[f"{spelling}={shown}", *types, *extra]).resolve()
     assert alias.key in resolved.written
     wanted = alias.meaning[value] if alias.meaning is not None else True if value == "true" else value
     assert value_of(resolved.recipe, alias.key) == wanted

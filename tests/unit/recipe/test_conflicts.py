@@ -18,6 +18,13 @@ from trifecta.recipe.yaml_nodes import parse
 Load = Callable[..., Resolved]
 
 CONTRADICTIONS = [
+    ("model: {type: t5, d_model: 100, num_heads: 3}", ["model.d_model 100", "model.num_heads 3", "model.head_width"]),
+    ("model: {type: bert, d_model: 100, num_heads: 3}", ["model.d_model 100", "model.num_heads 3"]),
+    ("model: bert\nobjective: span", ["objective.type span can't train a model of type bert", "model.type to t5"]),
+    ("objective: masked", ["objective.type masked can't train a model of type gpt", "model.type to bert"]),
+    ("model: bert\nobjective: {masked_ratio: 0.9, random_ratio: 0.2}", ["0.9", "0.2", "more than 1 together"]),
+    ("model: bert\ndata: {sequence_length: 2}", ["data.sequence_length 2 leaves no room", "3 or more"]),
+    ("model: t5\ndata: {sequence_length: 3}", ["data.sequence_length 3 leaves no room", "4 or more"]),
     ("model: {d_model: 100, num_heads: 3}",
      ["model.d_model 100", "model.num_heads 3", "recipe.yaml:1:34", "set model.d_model to 102"]),
     ("model: {num_heads: 8, num_kv_heads: 3}", ["model.num_heads 8", "model.num_kv_heads 3", "recipe.yaml:1:37"]),
@@ -25,6 +32,15 @@ CONTRADICTIONS = [
     ("training: {warmup_steps: 11, max_steps: 10}", ["training.warmup_steps 11 is more than training.max_steps 10"]),
     ("training: {warmup_steps: 9, max_steps: 10, scheduler: wsd}",
      ["warm-up (9 steps) and decay (0.2 of 10 steps) overlap"]),
+    ("training: {freeze_body: true}", ["leaves nothing to train: the head is the token embedding", "freeze_layers"]),
+    ("training: {freeze_layers: 7}", ["training.freeze_layers 7 is more than the model has, 6", "to 6 or less"]),
+    ("model: {type: t5, num_layers: 2, num_decoder_layers: 4}\ntraining: {freeze_layers: 5}",
+     ["training.freeze_layers 5 is more than the model has, 4"]),
+    ("model: {norm_position: post}\ntraining: {freeze_layers: 6}",
+     ["training.freeze_layers 6 leaves nothing to train"]),
+    ("training: {lora_rank: 4}", ["training.lora_rank adapts weights", "set training.init_from"]),
+    ("training: {lora_rank: 4, init_from: runs/a, lora_targets: [query, gate]}",
+     ["training.lora_targets has gate, but model.activation gelu has none"]),
     ("model: {position: learned, max_sequence_length: 64}", ["data.sequence_length 128 is longer than"]),
     ("data: {paths: [a.txt, b.txt], validation_paths: [b.txt]}", ["both hold 'b.txt'"]),
     ("data: {paths: ['-'], validation_paths: ['-']}", ["standard input (-) can be read only once"]),
@@ -46,6 +62,13 @@ SILENCED: dict[str, str] = {
     "training.validation_split": "training: {validation_split: 0.2}\ndata: {validation_paths: [a.txt]}",
     "training.epochs": "training: {epochs: 4, max_steps: 4}",
     "training.warmup_steps": "training: {warmup_steps: 4, scheduler: one_cycle}",
+    "training.freeze_layers": "model: bert\ntraining: {freeze_layers: 1, freeze_body: true}",
+    "training.freeze_layers by training.lora_rank": "training: {freeze_layers: 1, lora_rank: 2, init_from: runs/a}",
+    "training.freeze_body": "model: bert\ntraining: {freeze_body: true, lora_rank: 2, init_from: runs/a}",
+    "training.layer_decay": "model: bert\ntraining: {freeze_body: true, layer_decay: 0.9}",
+    "training.lora_alpha": "training: {lora_alpha: 8}",
+    "training.lora_dropout": "training: {lora_dropout: 0.1}",
+    "training.lora_targets": "training: {lora_targets: [up]}",
     "training.optimizer.nesterov": "training: {optimizer: {type: sgd, momentum: 0, nesterov: true}}",
     "training.evaluate_every_n_steps": "training: {evaluate_every_n_steps: 5, max_steps: 4}",
     "training.save_every_n_steps": "training: {save_every_n_steps: 5, max_steps: 4}",
@@ -63,9 +86,38 @@ SILENCED: dict[str, str] = {
     "tracking.sample.prompt": "tracking: {sample: {prompt: x, every_n_epochs: null}}",
     "tracking.sample.max_tokens": "tracking: {sample: {max_tokens: 7, every_n_epochs: null}}",
     "tracking.sample.temperature": "tracking: {sample: {temperature: 1, every_n_epochs: null}}",
+    "objective.mean_span_length": "model: bert\nobjective: {type: masked, mean_span_length: 2.0}",
+    "tracking.sample.prompt by objective.type": "model: bert\ntracking: {sample: {prompt: x}}",
+    "tracking.sample.max_tokens by objective.type": "model: bert\ntracking: {sample: {max_tokens: 7}}",
+    "tracking.sample.temperature by objective.type": "model: bert\ntracking: {sample: {temperature: 1}}",
+    "tracking.sample.every_n_epochs": "model: bert\nobjective: classify\ntracking: {sample: {every_n_epochs: 2}}",
+    "data.samples": "model: bert\nobjective: classify\ndata: {samples: lines}",
+    "data.pair_field": "data: {pair_field: b}",
+    "data.label_field": "data: {label_field: b}",
+    "data.source_field": "data: {source_field: b}",
+    "data.target_field": "model: bert\nobjective: classify\ndata: {target_field: b}",
+    "data.text_field by objective.type": "model: t5\nobjective: seq2seq\ndata: {paths: [a.tsv], text_field: b}",
+    "data.too_long": "data: {too_long: refuse}",
 }
+"""Key -> a text in which it can't act; where several rules silence a key, the others are `key by other key`."""
+
+
+def text_of(rule: inert.Inert) -> str:
+    return SILENCED.get(f"{rule.key} by {rule.by[0]}") or SILENCED[rule.key]
+
+
+def name_of(rule: inert.Inert) -> str:
+    return f"{rule.key} by {rule.by[0]}"
+
 
 FINE = [
+    "training: {freeze_layers: 2, layer_decay: 0.9}", "training: {freeze_layers: 6}", "training: {freeze_layers: 0}",
+    "model: {tie_embeddings: false}\ntraining: {freeze_body: true}", "model: bert\ntraining: {freeze_body: true}",
+    "model: bert\ntraining: {lora_rank: 4, init_from: runs/a, lora_targets: [gate], layer_decay: 0.9}",
+    "training: {lora_rank: 4, lora_alpha: 8, init_from: runs/a, freeze_body: false, layer_decay: 0.5}",
+    "model: bert", "model: t5\ndata: {sequence_length: 4}",
+    "model: {type: t5, d_model: 100, num_heads: 3, head_width: 8}",
+    "model: bert\nobjective: {choose: span, mean_span_length: 2.0}",
     "model: {rope_theta: 5}", "model: {position: learned, max_sequence_length: 128}",
     "model: {position: alibi}",
     "model: {d_model: 12, num_heads: 4, position: learned}", "training: {warmup_steps: 10, max_steps: 10}",
@@ -87,13 +139,13 @@ def test_contradictions(text: str, wanted: list[str], load: Load) -> None:
     assert all(part in str(caught.value) for part in wanted), str(caught.value)
 
 
-@pytest.mark.parametrize("rule", INERT, ids=lambda rule: rule.key)
+@pytest.mark.parametrize("rule", INERT, ids=name_of)
 def test_a_written_key_that_cannot_act(rule: inert.Inert, load: Load) -> None:
     with pytest.raises(RecipeErrors) as caught:
-        load(SILENCED[rule.key])
+        load(text_of(rule))
     (error,) = caught.value.errors
     assert error.what.startswith(f"{rule.key} can't take effect: {rule.because} (")
-    assert all(key in error.what for key in rule.by if key.partition(".")[2] in SILENCED[rule.key])
+    assert all(key in error.what for key in rule.by if key.partition(".")[2] in text_of(rule))
     assert error.excerpt is not None
 
 
@@ -120,11 +172,11 @@ def test_conflicts_with_a_faulty_key_are_not_reported(load: Load) -> None:
     assert [error.what.partition(":")[0] for error in caught.value.errors] == ["model.num_heads", "training.max_steps"]
 
 
-@pytest.mark.parametrize("rule", INERT, ids=lambda rule: rule.key)
+@pytest.mark.parametrize("rule", INERT, ids=name_of)
 def test_rules_name_real_keys_and_reset_to_defaults(rule: inert.Inert) -> None:
     keys = {info.key for info in known_keys()}
     assert {rule.key, *rule.by} <= keys
-    recipe = unchecked(SILENCED[rule.key])
+    recipe = unchecked(text_of(rule))
     assert rule.key in inert_keys(recipe)
     reset = normalised(recipe)
     assert normalised(reset) == reset
@@ -142,6 +194,8 @@ def unchecked(text: str) -> Any:
     values: Any = plain(canonical(root)[0])
     if "optimizer" in values.get("training", {}):
         values["training"]["optimizer"].setdefault("type", "adamw")
+    model = values.setdefault("model", {}).setdefault("type", "gpt")
+    values.setdefault("objective", {}).setdefault("type", {"gpt": "causal", "bert": "masked", "t5": "span"}[model])
     return Recipe.model_validate(values)
 
 

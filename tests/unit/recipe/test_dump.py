@@ -17,7 +17,7 @@ from trifecta.recipe import dump as dump_function
 from trifecta.recipe.changes import policies
 from trifecta.recipe.components import Adam, BpeTokenizer, Piecewise, Section, Sgd
 from trifecta.recipe.inert import normalised
-from trifecta.recipe.keys import models_below, type_of
+from trifecta.recipe.keys import components, models_below, type_of
 
 Load = Callable[..., Resolved]
 
@@ -32,7 +32,8 @@ def numbers(type_: type, metadata: list[Any]) -> st.SearchStrategy[Any]:
     if type_ is int:
         low = (low or 0) + ("gt" in limits)
         return st.integers(low, min(low + 5000, high - ("lt" in limits) if high is not None else low + 5000))
-    return st.floats(low, 1e30 if high is None else high, exclude_min="gt" in limits, exclude_max="lt" in limits)
+    low, high = (-1e30 if low is None else low), (1e30 if high is None else high)
+    return st.floats(low, high, exclude_min="gt" in limits, exclude_max="lt" in limits)
 
 
 def values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
@@ -66,8 +67,15 @@ def sections(model: type[Section]) -> st.SearchStrategy[dict[str, Any]]:
 def recipes(draw: st.DrawFn) -> Recipe:
     found = draw(sections(Recipe))
     model, scheduler = found["model"], found["training"]["scheduler"]
-    model["num_heads"], model["num_kv_heads"] = draw(st.sampled_from([(1, None), (4, 2), (6, 6), (5, 1)]))
-    model["d_model"] = model["num_heads"] * 2 * draw(st.integers(1, 40))
+    num_heads, num_kv_heads = draw(st.sampled_from([(1, None), (4, 2), (6, 6), (5, 1)]))
+    model |= {"num_heads": num_heads, "d_model": num_heads * 2 * draw(st.integers(1, 40))}
+    if "num_kv_heads" in model:
+        model["num_kv_heads"] = num_kv_heads
+    fitting = [kind for kind, models in conflicts._NEEDS.items() if model["type"] in models]
+    options = components()["objective"].options
+    objective = found["objective"] = draw(st.one_of(*(sections(options[kind]) for kind in fitting)))
+    if "masked_ratio" in objective:
+        objective["random_ratio"] *= 1 - objective["masked_ratio"]
     if scheduler["type"] == "piecewise":
         scheduler["boundaries"] = sorted(set(scheduler["boundaries"]))
         scheduler["factors"] = sorted((*scheduler["factors"], *[0.5] * 9), reverse=True)[
@@ -199,7 +207,8 @@ def test_known_keys_describe_themselves() -> None:
     assert keys["training.optimizer.momentum", "sgd"].default == Sgd().momentum
     assert ("training.optimizer.momentum", "adam") not in keys
     assert keys["training.optimizer.type", None].choices == ("adamw", "adam", "sgd", "muon")
-    assert keys["data.builtin", None].type == "one of auto, shakespeare, python, grammar or null"
+    known = "auto, shakespeare, python, grammar, genre, characters, who-says, dates, docstrings, grammar-agreement"
+    assert keys["data.builtin", None].type == f"one of {known} or null"
     assert keys["data.paths", None].type == "list of text"
     assert keys["training.scheduler.boundaries", "piecewise"].required
     assert keys["model.dropout", "gpt"].bounds == (">= 0", "< 1")

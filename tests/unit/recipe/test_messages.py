@@ -135,7 +135,7 @@ def test_all_errors_at_once_in_the_order_of_their_places(load: Callable[..., Res
         ("training: fast", "training: should be a mapping of keys, found the text 'fast'"),
         ("training: {scheduler: 3}", "training.scheduler: should be a name or a mapping of keys, found 3"),
         ("training: {scheduler: {type: 3}}", "training.scheduler.type: should be text, found 3"),
-        ("model: {type: bert}", "model: 'bert' is not supported yet"),
+        ("model: {type: network}", "model: 'network' is not supported yet"),
         ("model: {position: rotery}", "fix: use one of: rope, learned, sinusoidal, alibi, none"),
         ("model: {position: 3}", "model.position: should be text, found 3"),
         ("training: {gradient_clip_norm: []}", "should be a number, found a list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,8 @@ def test_modern_and_auto() -> None:
         recipe = collect(preset=name).resolve().recipe
         assert (recipe.model.position, recipe.model.norm, recipe.model.qk_norm) == ("rope", "rmsnorm", True)
         assert isinstance(recipe.training.optimizer, Muon)
-    tiers = _tiers()
-    for device in ("cpu", "accelerator"):
-        limits = [limit for class_, limit, _ in tiers if class_ == device]
+    for name, device in itertools.product(presets.AUTOS.values(), ("cpu", "accelerator")):
+        limits = [limit for class_, limit, _ in _tiers(name) if class_ == device]
         assert limits == sorted(limits)
         assert limits[-1] == float("inf")
 
@@ -87,7 +87,7 @@ def test_every_preset_says_what_it_is_and_loads(name: str, tmp_path: Path) -> No
     assert len(preset_summary(name)) < 120
     resolved = collect(preset=name).resolve()
     assert resolved.written == frozenset()
-    if name != "auto":
+    if name not in presets.AUTOS.values():
         path = tmp_path / f"{name}.yaml"
         path.write_text(preset_text(name))
         written_out = collect(config=path)

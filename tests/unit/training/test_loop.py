@@ -52,10 +52,11 @@ class World:
 
     def load(self, updates: Iterator[list[MicroBatch]]) -> Iterator[list[Batch]]:
         for update in updates:
-            yield [
-                Batch({"x_BT": torch.arange(m.start, m.stop).float()[:, None]}, {}, {"error": float(m.stop - m.start)})
-                for m in update
-            ]
+            yield [self.batch(m.start, m.stop) for m in update]
+
+    def batch(self, start: int, stop: int) -> Batch:
+        x_BT = torch.arange(start, stop).float()[:, None]
+        return Batch({"x_BT": x_BT}, {}, {"error": float(stop - start)}, samples=stop - start, tokens=stop - start)
 
     def evaluate(self) -> Evaluation:
         loss = self.losses[min(len(self.losses) - 1, sum(h.startswith("evaluate") for h in self.happened))]

@@ -31,6 +31,11 @@ class LayerCache:
         self.length = stop
         return self._keys.narrow(2, 0, stop), self._values.narrow(2, 0, stop)
 
+    def reorder(self, rows_R: Tensor) -> None:
+        """Keeps these rows of the batch, in this order; a row may come several times."""
+        if self.length:
+            self._keys, self._values = self._keys[rows_R], self._values[rows_R]
+
     def _grown(self, old: Tensor, like_BHTK: Tensor, length: int) -> Tensor:
         B, H, _, K = like_BHTK.shape
         new = like_BHTK.new_empty(B, H, -(-length // _BLOCK) * _BLOCK, K)

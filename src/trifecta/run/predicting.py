@@ -1,0 +1,114 @@
+"""What a run says about a user's texts: from arguments and files to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trifecta.data.tasks.unlabelled import STANDARD_INPUT, Unlabelled, read_unlabelled
+from trifecta.errors import RecipeError
+from trifecta.inference.judged import Options, Prediction
+from trifecta.inference.predict import PREDICTORS, predict
+from trifecta.inference.write import WRITERS
+from trifecta.run import build
+from trifecta.run.opened import Run
+
+_FILES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".conll", ".gz", ".zst", ".zstd")
+
+
+def predict_texts(
+    run: Run,
+    texts: Iterable[str | Sequence[str] | Unlabelled],
+    *,
+    context: str | None = None,
+    batch_size: int = 32,
+    top_k: int = 5,
+    progress: Callable[[str, float | None], None] | None = None,
+    **writing: Any,
+) -> list[Prediction]:
+    """A prediction for each text, in their order.
+
+    Args:
+        texts: texts, or pairs of them: two texts that were learned together, or a question and its context.
+        context: of the questions that are given without one.
+        batch_size: texts in one forward pass. top_k: candidates for a gap. writing: options of runs that write.
+
+    Raises:
+        RecipeError: the run makes no predictions, or an option is out of bounds. DataError: a text that can't be
+            judged, with its place.
+    """
+    kind = require_predictor(run)
+    for name, value in (("batch size", batch_size), ("top_k", top_k)):
+        if value < 1:
+            raise RecipeError(f"the {name} must be at least 1, not {value}", fix="give a larger one")
+    if writing and kind not in WRITERS:
+        raise RecipeError(
+            f"{', '.join(sorted(writing))}: only runs that write take such options, and objective.type is {kind}",
+            fix="leave them out",
+        )
+    records = [_record(text, number, context) for number, text in enumerate(texts, 1)]
+    if not records:
+        return []
+    options = Options(
+        batch_size=batch_size, top_k=top_k, writing=writing,
+        progress=lambda share: progress("predicting", share) if progress else None,
+    )  # fmt: skip
+    with build.autocast_of(run.recipe, run.device)():
+        return predict(run.model, kind, run.objective, records, options)
+
+
+def require_predictor(run: Run) -> str:
+    """The kind of the run's predictions.
+
+    Raises:
+        RecipeError: it makes none.
+    """
+    kind = run.recipe.objective.type
+    if kind not in PREDICTORS:
+        raise RecipeError(
+            f"a run with objective.type {kind} goes on with a text, it predicts nothing about it",
+            where=str(run.folder), fix="use trifecta generate",
+        )  # fmt: skip
+    return kind
+
+
+def texts_of(run: Run, arguments: Sequence[str], context: str | None = None) -> list[Unlabelled]:
+    """The texts that arguments mean: files, - for standard input, else the arguments themselves; in order.
+
+    Raises:
+        DataError: broken files or empty texts, with their places. RecipeError: as for `require_predictor`.
+    """
+    kind, data = require_predictor(run), run.recipe.data
+    found: list[Unlabelled] = []
+    for number, argument in enumerate(arguments, 1):
+        if _is_file(argument):
+            found += read_unlabelled(
+                [argument], kind, text_field=getattr(data, "source_field", None) or data.text_field,
+                pair_field=data.pair_field, context=context,
+            )  # fmt: skip
+        else:
+            found.append(_record(argument, number, context))
+    return found
+
+
+def _record(text: str | Sequence[str] | Unlabelled, number: int, context: str | None) -> Unlabelled:
+    if isinstance(text, Unlabelled):
+        return text
+    place = f"text {number}"
+    parts = [text] if isinstance(text, str) else list(text)
+    if not 1 <= len(parts) <= 2 or not all(isinstance(part, str) and part.strip() for part in parts):
+        raise RecipeError(f"{str(text)[:60]!r} is no text, nor a pair of texts", where=place, fix="give a text")
+    return Unlabelled(parts[0], parts[1] if len(parts) == 2 else context, place=place)
+
+
+def _is_file(argument: str) -> bool:
+    """Whether an argument names a file: it is there, or its name ends as files' names do and has no spaces."""
+    if argument == STANDARD_INPUT:
+        return True
+    try:
+        if Path(argument).expanduser().exists():
+            return True
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return argument.lower().endswith(_FILES) and " " not in argument
