@@ -34,7 +34,13 @@ class LayerCache:
     def reorder(self, rows_R: Tensor) -> None:
         """Keeps these rows of the batch, in this order; a row may come several times."""
         if self.length:
-            self._keys, self._values = self._keys[rows_R], self._values[rows_R]
+            self._keys, self._values = (self._of_rows(old, rows_R) for old in (self._keys, self._values))
+
+    def _of_rows(self, old: Tensor, rows_R: Tensor) -> Tensor:
+        """Copies the positions that are held, not the whole blocks."""
+        new = old.new_empty(len(rows_R), *old.shape[1:])
+        torch.index_select(old[:, :, : self.length], 0, rows_R, out=new[:, :, : self.length])
+        return new
 
     def _grown(self, old: Tensor, like_BHTK: Tensor, length: int) -> Tensor:
         B, H, _, K = like_BHTK.shape

@@ -10,6 +10,7 @@ from torch import nn
 from trifecta.nn.attention import Attention
 
 _RESIDUAL_OUTPUTS = ("attention.out", "cross.out", "feedforward.down")
+_BIAS_TABLE = "relative.table"
 _UNSCALED_QUERIES = ("attention.query", "cross.query")
 _HEAD = "head"
 
@@ -30,10 +31,13 @@ def initialise(model: nn.Module, scheme: str, *, std: float, num_layers: int) ->
     head is the token embedding. Biases begin at 0, gains at 1, shifts at 0. U(+-sqrt(3 / in)) has the standard
     deviation 1 / sqrt(in). xavier: Glorot and Bengio (2010); depth_scaled: GPT-2 (Radford et al., 2019);
     zero_residual: every block begins as the identity (Zhang et al., 2019), as in modded-nanogpt. t5: queries are
-    divided by sqrt(head width) too, since T5's scores aren't (Raffel et al., 2020); for other models it doesn't do so.
+    divided by sqrt(head width) too, since T5's scores aren't (Raffel et al., 2020), and biases of distances are
+    N(0, 1 / sqrt(d_model)); for other models it doesn't do so.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding):
+        if scheme == "t5" and name.endswith(_BIAS_TABLE):
+            module.weight.normal_(0.0, _width(model) ** -0.5)
+        elif isinstance(module, nn.Embedding):
             module.weight.normal_(0.0, std)
         elif isinstance(module, nn.Linear):
             residual, head = name.endswith(_RESIDUAL_OUTPUTS), name == _HEAD
@@ -63,3 +67,8 @@ def _query_factor(model: nn.Module, name: str) -> float:
     attention = model.get_submodule(name.rpartition(".")[0])
     assert isinstance(attention, Attention)
     return 1.0 if attention.scale is None else attention.scale * attention.head_width**-0.5
+
+
+def _width(model: nn.Module) -> int:
+    """d_model, the width of the token embedding."""
+    return max(module.embedding_dim for module in model.modules() if isinstance(module, nn.Embedding))
