@@ -104,7 +104,7 @@ def wide() -> T5:
 
 @pytest.mark.fast
 def test_first_weights_have_the_standard_deviations_of_t5() -> None:
-    """Queries 1 / sqrt(d_model head_width), other matrices 1 / sqrt(inputs), embeddings 1, tables 1 / sqrt(d_model); to 5 %."""
+    """Queries 1 / sqrt(d_model head_width), matrices 1 / sqrt(inputs), embeddings 1, tables 1 / sqrt(d_model); 5 %."""
     found = deviations(wide())
     assert len(found) > 30
     assert all(value == pytest.approx(1, rel=0.05) for value in found.values()), found
