@@ -145,6 +145,8 @@ def _sums(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 class SpanCollator:
     """Span corruption as in Hugging Face's run_t5_mlm_flax.py, of one text after another, padded to the longest.
 
+    Unlike there a text may end with a run that stays, as ours: else both sides would learn different gaps.
+
     Args:
         first_sentinel: its id; the next sentinel's is one more. end: of what is written, and the decoder's start.
     """
@@ -158,7 +160,9 @@ class SpanCollator:
             tokens = np.asarray(example["input_ids"])
             noise = self.noise_mask(len(tokens))
             read.append(self.filtered(tokens, self.sentinels(noise)))
-            written.append(np.append(self.filtered(tokens, self.sentinels(~noise)), self.end))
+            target = self.filtered(tokens, self.sentinels(~noise))
+            # A run that stays at the end has a sentinel like those before, and nothing to write after it.
+            written.append(np.append(target if noise[-1] else target[:-1], self.end))
         inputs = _padded(read, self.end)
         mask = _padded([np.ones_like(row) for row in read], 0)
         return {"input_ids": inputs, "attention_mask": mask, "labels": _padded(written, IGNORE)}
@@ -167,10 +171,11 @@ class SpanCollator:
         """Which tokens are taken out: runs that stay and runs that go in turn."""
         noise = min(max(round(length * self.rate), 1), length - 1)
         spans = min(max(round(noise / self.mean_span_length), 1), noise, length - noise)
-        gone, kept = self.segments(noise, spans), self.segments(length - noise, spans)
-        ends = np.cumsum(np.stack([kept, gone], axis=1).reshape(-1))[:-1]
-        begins = np.zeros(length, dtype=np.int8)
+        gone, kept = self.segments(noise, spans), self.segments(length - noise + 1, spans + 1)
+        ends = np.cumsum(np.stack([kept[:-1], gone], axis=1).reshape(-1))
+        begins = np.zeros(length + 1, dtype=np.int8)
         begins[ends] = 1
+        begins = begins[:-1]
         return np.cumsum(begins) % 2 == 1
 
     @staticmethod

@@ -61,8 +61,8 @@ def test_each_row_runs(row: Row, text: Path) -> None:
     if row.name == "predict":
         assert ours["labels"] == peer["labels"]
     if row.same is losses:
-        # A T5 of width 16 with tied embeddings begins anywhere from 6 to 7.5, and four steps don't change that.
-        assert abs(ours["loss"] - peer["loss"]) < (2 if row.name == "span" else 0.3)
+        # A T5 of width 16 with a tied head begins anywhere from 6 to 7.5, and four steps don't change that.
+        assert abs(ours["loss"] - peer["loss"]) < (1.5 if row.name == "span" else 0.3)
     json.dumps(result, allow_nan=False)
 
 

@@ -121,13 +121,21 @@ Run = Annotated[
 ]  # fmt: skip
 
 
+def _is_file(name: str) -> bool:
+    """Whether there is such a file; a long value is no file's name."""
+    try:
+        return Path(name).exists()
+    except OSError:
+        return False
+
+
 def split(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
     """Recipes (.yaml, .yml), overrides (key.path=value, unless a file has that very name), and the rest: data."""
     recipes, overrides, data = [], [], []
     for argument in arguments:
         if argument.lower().endswith((".yaml", ".yml")) and not _OVERRIDE.match(argument):
             recipes.append(argument)
-        elif _OVERRIDE.match(argument) and not Path(argument).exists():
+        elif _OVERRIDE.match(argument) and not _is_file(argument):
             overrides.append(argument)
         else:
             data.append(argument)

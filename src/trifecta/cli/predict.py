@@ -31,8 +31,9 @@ def predict(
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Candidates for each gap.")] = 5,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Texts in one forward pass.")] = 32,
     beams: Annotated[
-        int | None, typer.Option(metavar="N", help="Texts written side by side; the best is kept. Default: 1.",
-                                 rich_help_panel=_WRITING)
+        int | None,
+        typer.Option("--beams", "--num-beams", metavar="N", rich_help_panel=_WRITING,
+                     help="Texts written side by side; the best is kept. Default: 1."),
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Most tokens of a text. Default: as in training.",

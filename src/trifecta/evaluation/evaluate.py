@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -69,7 +70,8 @@ def evaluate(
                 progress(samples)
     finally:
         module.train(was_training)
-    loss = sum(totals[name] / weights[name] for name in totals if weights[name])
+    judged = [totals[name] / weights[name] for name in totals if weights[name]]
+    loss = sum(judged) if judged else math.nan  # nothing was judged, so nothing is good
     return Evaluation(
         loss=loss,
         perplexity=perplexity(loss),

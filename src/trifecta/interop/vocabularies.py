@@ -13,6 +13,7 @@ from trifecta.errors import CheckpointError
 from trifecta.tokenizers.base import END_OF_TEXT, UNKNOWN, Tokenizer
 from trifecta.tokenizers.byte import ByteTokenizer
 from trifecta.tokenizers.char import CharTokenizer
+from trifecta.tokenizers.extended import ExtendedTokenizer
 from trifecta.tokenizers.subword import SubwordTokenizer, explain_panics
 
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -24,6 +25,8 @@ def library_json(tokenizer: Tokenizer) -> str:
     Raises:
         CheckpointError: a kind of tokenizer that the library has no equal of.
     """
+    if isinstance(tokenizer, ExtendedTokenizer):
+        return with_tokens(library_json(tokenizer.inner), tokenizer.special, tokenizer.vocab_size)
     if isinstance(tokenizer, SubwordTokenizer):
         return tokenizer.to_json()
     if isinstance(tokenizer, ByteTokenizer):

@@ -325,7 +325,7 @@ class Span(Section):
     """Write what stood in the gaps of a text (span corruption, Raffel et al., 2020); needs a T5."""
 
     type: Literal["span"] = "span"
-    rate: float = key(0.15, "Share of the tokens that are taken out.", resume="refused", gt=0, lt=1)
+    rate: float = key(0.15, "Share of the tokens that are taken out.", resume="refused", gt=0, le=0.9)
     mean_span_length: float = key(
         3.0, "Mean number of tokens in a gap.", resume="refused", unit="tokens", ge=1, le=1000
     )

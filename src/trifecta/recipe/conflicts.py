@@ -115,12 +115,12 @@ def _model(recipe: Recipe) -> Iterator[Conflict]:
                        f"{model.num_kv_heads}", "choose a divisor of model.num_heads")  # fmt: skip
 
 
-_NEEDS = {
+NEEDS = {
     "causal": ("gpt",),
     "masked": ("bert",),
     "span": ("t5",),
-    "classify": ("bert", "gpt"),
-    "tag": ("bert", "gpt"),
+    "classify": ("bert",),
+    "tag": ("bert",),
     "answer": ("bert",),
     "seq2seq": ("t5",),
     "prompted": ("gpt",),
@@ -130,11 +130,14 @@ _NEEDS = {
 
 def _objective(recipe: Recipe) -> Iterator[Conflict]:
     objective, model = recipe.objective, recipe.model
-    if model.type not in (wanted := _NEEDS[objective.type]):
-        fitting = next(name for name, kinds in _NEEDS.items() if model.type in kinds)
+    if model.type not in (wanted := NEEDS[objective.type]):
+        fitting = next(name for name, kinds in NEEDS.items() if model.type in kinds)
         yield Conflict(("objective.type", "model.type"),
                        f"objective.type {objective.type} can't train a model of type {model.type}",
                        f"set objective.type to {fitting}, or model.type to {wanted[0]}")  # fmt: skip
+    labels = getattr(objective, "labels", [])
+    if twice := [label for number, label in enumerate(labels) if label in labels[:number]]:
+        yield Conflict(("objective.labels",), f"objective.labels has {twice[0]!r} twice", "write each label once")
     if isinstance(objective, components.Masked) and objective.masked_ratio + objective.random_ratio > 1:
         yield Conflict(("objective.masked_ratio", "objective.random_ratio"),
                        f"objective.masked_ratio {objective.masked_ratio:g} and objective.random_ratio "

@@ -58,11 +58,13 @@ def import_folder(source: Path, out: Path | None = None, *, allow_pickle: bool =
     refuse_full(place)
     try:
         found = folders.read_folder(source, files.read_safetensors, allow_pickle=allow_pickle)
+        _require_sane(found.config)
         imported = hf.from_hf(found.config, found.tensors)
         tokenizer, recipe = recipe_of(imported, from_json(found.tokenizer), place)
         model, drawn = _model_of(recipe, imported)
     except CheckpointError as error:
-        error.where = error.where if error.where and os.sep in error.where else str(source / (error.where or ""))
+        if not error.where or (os.sep not in error.where and not error.where.startswith(str(source))):
+            error.where = str(source / (error.where or ""))
         raise
     notes = [*found.notes]
     if drawn:
@@ -72,6 +74,21 @@ def import_folder(source: Path, out: Path | None = None, *, allow_pickle: bool =
         state = TrainState(model, build.optimizers_of(recipe, model), Progress())
         checkpoint.save(beside / folder.CHECKPOINTS, state, texts, reason="import")
     return Conversion(place, found.config["model_type"], _count(model), imported.vocab_size, tuple(notes))
+
+
+def _require_sane(config: Mapping[str, Any]) -> None:
+    """Sizes that no model has would take hours to be found out as wrong.
+
+    Raises:
+        CheckpointError: one is such a size.
+    """
+    limits = {"num_hidden_layers": 1000, "n_layer": 1000, "num_layers": 1000, "n_layers": 1000,
+              "vocab_size": 10_000_000}  # fmt: skip
+    for name, limit in limits.items():
+        value = config.get(name)
+        if isinstance(value, int) and value > limit:
+            raise CheckpointError(f"{name} is {value:,}, more than any model has", where=folders.CONFIG,
+                                  fix="check that config.json belongs to these weights")  # fmt: skip
 
 
 def recipe_of(imported: hf.Imported, tokenizer: Tokenizer, place: Path) -> tuple[Tokenizer, Recipe]:

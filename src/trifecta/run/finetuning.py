@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trifecta.errors import RecipeError, did_you_mean
+from trifecta.errors import CheckpointError, RecipeError, did_you_mean
+from trifecta.recipe.conflicts import NEEDS
 from trifecta.recipe.dump import flat
 from trifecta.recipe.schema import Recipe
 from trifecta.run import build, folder
@@ -65,8 +66,14 @@ def finetune(request: Request, source: str, task: str, out: Path | None) -> tupl
         raise RecipeError(f"no task {task!r}; {did_you_mean(task, TASKS)}".rstrip("; "), where="--task",
                           fix=f"use one of: {', '.join(TASKS)}")  # fmt: skip
     chosen = TASKS[task]
+    if out is not None and not Path(source).exists() and folder.recipe_file(out) is not None:
+        raise CheckpointError("no such run", where=source, fix=f"to go on with what is there: trifecta train -o {out}")
     found = read_base(source)
     base = found.recipe
+    if base.model.type not in (wanted := NEEDS[chosen.objective]):
+        fitting = [name for name, other in TASKS.items() if base.model.type in NEEDS[other.objective]]
+        raise RecipeError(f"{task} needs a model of type {' or '.join(wanted)}, and {source} is a {base.model.type}",
+                          where="--task", fix=f"for a {base.model.type}: {', '.join(fitting)}")  # fmt: skip
     tokenizer_json = build.objective_of(base, found.tokenizer).vocabulary.extended().to_json()
     settings = _settings(base, chosen, source)
     place = out

@@ -13,7 +13,7 @@ import torch
 
 from trifecta.data.store import TokenStore
 from trifecta.data.whole import tokenize_whole
-from trifecta.errors import CheckpointError, TrifectaError
+from trifecta.errors import CheckpointError, RecipeError, TrifectaError
 from trifecta.evaluation.evaluate import evaluate as run_evaluation
 from trifecta.execution.device import resolve_device
 from trifecta.inference.generate import generate, generate_batch
@@ -28,6 +28,9 @@ from trifecta.run.samples import special_ids
 from trifecta.run.tasks import is_task
 from trifecta.tokenizers import StreamDecoder, Tokenizer, load_tokenizer
 from trifecta.training import checkpoint
+
+_WRITERS = ("causal", "prompted")
+"""Objectives of models that go on with a text."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Run:
         Args:
             options: max_tokens, temperature, top_k, top_p, repetition_penalty, seed.
         """
+        self._require_writer()
         if self.answers:
             return "".join(self.reply([("user", prompt)], **options))
         ids = self._ids(prompt)
@@ -78,6 +82,7 @@ class Run:
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """The continuation or the answer, piece by piece as it is written; options as for `generate`."""
+        self._require_writer()
         if self.answers:
             yield from self.reply([("user", prompt)], **options)
             return
@@ -88,12 +93,26 @@ class Run:
 
     def samples(self, prompt: str = "", count: int = 1, **options: Any) -> list[str]:
         """Several continuations of one prompt, each with the prompt, or several answers; options as for `generate`."""
+        self._require_writer()
         if self.answers:
             ids = self._known(prompt_ids(self.objective, [("user", prompt)], options.get("max_tokens", 100)))
             return replies(self.model, self.objective, ids, count, **options)
         ids = self._ids(prompt)
         rows = generate_batch(self.model, ids, num_samples=count, **special_ids(self.tokenizer), **options)
         return [prompt + self._continuation(ids, row) for row in rows]
+
+    def _require_writer(self) -> None:
+        """Only a GPT goes on with a text.
+
+        Raises:
+            RecipeError: the model is another.
+        """
+        kind = self.recipe.objective.type
+        if kind not in _WRITERS:
+            raise RecipeError(
+                f"a run with objective.type {kind} doesn't go on with a text", where=str(self.folder),
+                fix="use trifecta predict",
+            )  # fmt: skip
 
     @property
     def answers(self) -> bool:

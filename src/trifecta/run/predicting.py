@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,25 @@ def predict_texts(
     records = [_record(text, number, context) for number, text in enumerate(texts, 1)]
     if not records:
         return []
+    _warn_of_unknowns(run, records)
     options = Options(
         batch_size=batch_size, top_k=top_k, writing=writing,
         progress=lambda share: progress("predicting", share) if progress else None,
     )  # fmt: skip
     with build.autocast_of(run.recipe, run.device)():
         return predict(run.model, kind, run.objective, records, options)
+
+
+def _warn_of_unknowns(run: Run, records: Sequence[Unlabelled]) -> None:
+    """What the vocabulary lacks can't be judged rightly, which the user should know."""
+    unknown = run.tokenizer.unk_id
+    if unknown is None:
+        return
+    ids = [run.tokenizer.encode(text) for record in records for text in (record.text, record.pair) if text]
+    if count := sum(int((row == unknown).sum()) for row in ids):
+        warnings.warn(
+            f"{count:,} of the texts' {sum(map(len, ids)):,} tokens aren't in this model's vocabulary", stacklevel=2
+        )
 
 
 def require_predictor(run: Run) -> str:
@@ -106,6 +120,8 @@ def _is_file(argument: str) -> bool:
     """Whether an argument names a file: it is there, or its name ends as files' names do and has no spaces."""
     if argument == STANDARD_INPUT:
         return True
+    if not argument:
+        return False
     try:
         if Path(argument).expanduser().exists():
             return True

@@ -15,6 +15,7 @@ from trifecta.errors import DataError, RecipeError
 from trifecta.execution.device import resolve_device
 from trifecta.execution.precision import resolve_precision
 from trifecta.recipe.changes import refused_hash
+from trifecta.recipe.components import FileTokenizer
 from trifecta.recipe.names import check_run_name
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.sources import Facts, Resolved, Tree
@@ -51,6 +52,13 @@ def resolve(request: Request, out: Path | None = None, notify: Callable[[str], N
             if data.validation_paths and "data.validation_paths" not in draft.written:
                 flags["data.validation_paths"] = ("the run", data.validation_paths)
             tree = _collect(replace(request, data=tuple(data.paths), flags=flags))
+            draft = tree.resolve(None)
+    tokenizer = draft.recipe.tokenizer
+    if out is not None and here is not None and isinstance(tokenizer, FileTokenizer):
+        own = out / folder.TOKENIZER
+        if not Path(tokenizer.path).exists() and own.is_file():  # the run was moved
+            flags = {**request.flags, "tokenizer.path": ("the run", str(own.absolute()))}
+            tree = _collect(replace(request, flags=flags))
             draft = tree.resolve(None)
     try:
         return _with_text(tree, draft.recipe, notify)

@@ -197,6 +197,10 @@ def prepare_task(
                 report(f"tokenizing the {name} part", number / len(records))
         if cut := sum(example.cut > 0 for example in examples):
             notes.append(f"{cut:,} of {len(examples):,} {name} texts were cut to {_limits(recipe)}")
+        if unknown := _unknowns(examples, tokenizer):
+            notes.append(
+                f"{unknown:,} tokens of the {name} texts are <unk>: the vocabulary doesn't have what stood there"
+            )
         sizes = [sum(map(len, _texts(record))) for record in records]
         size = sum(len(text.encode()) for text in texts_of(records))
         parts.append(Examples(list(records), examples, sum(sizes), size))
@@ -210,6 +214,14 @@ def _limits(recipe: Recipe) -> str:
     if isinstance(recipe.objective, components.Seq2Seq):
         keys += f" (source) or objective.max_target_length {recipe.objective.max_target_length} (target)"
     return keys
+
+
+def _unknowns(examples: list[Example], tokenizer: Tokenizer) -> int:
+    """Tokens that stand for what the vocabulary lacks, in what is read and in what is to be written."""
+    if tokenizer.unk_id is None:
+        return 0
+    arrays = [e.arrays[name] for e in examples for name in ("tokens", "decoder_tokens") if name in e.arrays]
+    return sum(int((array == tokenizer.unk_id).sum()) for array in arrays)
 
 
 def samples_of(objective: Any, records: Iterable[Any]) -> list[Any]:

@@ -194,7 +194,11 @@ class _Training:
             if f"execution.{name}" not in self.resolution.resolved.written
         }
         recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=kept)})
-        changed = folder.check_resumable(old, recipe, self.place)
+        compared = recipe
+        saved = checkpoint.read_progress(self.saved).fingerprints.get("tokenizer")
+        if recipe.tokenizer.type == "file" and saved == fingerprint(self.data.tokenizer):
+            compared = recipe.model_copy(update={"tokenizer": old.tokenizer})  # the same one, wherever it lies now
+        changed = folder.check_resumable(old, compared, self.place)
         return recipe, [
             f"changed on resume: {change.key}: {_yaml(change.old)} -> {_yaml(change.new)}" for change in changed
         ]
@@ -337,6 +341,7 @@ class _Training:
             "tokenizer": recipe.tokenizer.type,
             "vocab_size": self.objective.vocabulary.size,
             "parameters": sum(p.numel() for p in self.model.parameters()),
+            "trained_parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             "device": describe(self.device),
             "precision": recipe.execution.precision,
             "threads": torch.get_num_threads(),

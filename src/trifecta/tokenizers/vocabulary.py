@@ -72,7 +72,7 @@ class Vocabulary:
         parts: list[str] = []
         run: list[int] = []
         for token_id in [*ids, -1]:
-            if token_id in self._names or token_id < 0:
+            if token_id in self._names or not 0 <= token_id < self.tokenizer.vocab_size:
                 parts.append(self.tokenizer.decode(run))
                 parts.append(self._names.get(token_id, ""))
                 run = []
@@ -82,7 +82,9 @@ class Vocabulary:
 
     def token_text(self, token_id: int) -> str:
         """One token's printable name."""
-        return self._names[token_id] if token_id in self._names else self.tokenizer.token_text(token_id)
+        if token_id in self._names or token_id >= self.tokenizer.vocab_size:
+            return self._names.get(token_id, f"<unused {token_id}>")
+        return self.tokenizer.token_text(token_id)
 
     def extended(self) -> Tokenizer:
         """The tokenizer with these special tokens as its own: a vocabulary made of it has the same ids."""

@@ -167,13 +167,22 @@ def banner(start: Event) -> list[tuple[str, str]]:
         ("Loaded", ", ".join(part for part in (visible(str(start.get("dataset") or "")), text) if part)),
         ("Train", split),
         ("Vocabulary", f"{count(start['vocab_size'])} ({start.get('tokenizer')})" if start.get("vocab_size") else ""),
-        ("Parameters", f"{count(start['parameters'])}" if start.get("parameters") else ""),
+        ("Parameters", _parameters(start)),
         ("Preset", visible(str(start.get("preset") or ""))),
         ("Device", f"{start['device']}{precision}{threads}" if start.get("device") else ""),
         ("Steps", steps),
         ("Resumed", f"after step {count(resumed)}" if resumed is not None else ""),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _parameters(start: Event) -> str:
+    """`1,048,576`, or with how many of them are trained where that isn't all."""
+    if not start.get("parameters"):
+        return ""
+    trained = start.get("trained_parameters")
+    part = f", {count(trained)} of them trained" if trained is not None and trained < start["parameters"] else ""
+    return count(start["parameters"]) + part
 
 
 def epoch_line(event: Event, of_tokens: bool = True) -> str:

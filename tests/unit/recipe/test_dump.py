@@ -71,7 +71,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     model |= {"num_heads": num_heads, "d_model": num_heads * 2 * draw(st.integers(1, 40))}
     if "num_kv_heads" in model:
         model["num_kv_heads"] = num_kv_heads
-    fitting = [kind for kind, models in conflicts._NEEDS.items() if model["type"] in models]
+    fitting = [kind for kind, models in conflicts.NEEDS.items() if model["type"] in models]
     options = components()["objective"].options
     objective = found["objective"] = draw(st.one_of(*(sections(options[kind]) for kind in fitting)))
     if "masked_ratio" in objective:
