@@ -223,5 +223,5 @@ def test_a_gpt_is_fine_tuned_on_pairs_and_chats(task: str, tmp_path: Path) -> No
 
 def test_a_gpt_learns_no_pairs_of_a_t5(pretrained: Path, tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "pairs.tsv", [("abc", "cba")] * 4)
-    with pytest.raises((RecipeError, CheckpointError), match="prompted can't train a model of type t5"):
+    with pytest.raises((RecipeError, CheckpointError), match="text needs a model of type gpt"):
         fine_tuned(pretrained, data, "text", tmp_path / "run")

@@ -175,7 +175,6 @@ def test_control_swapped_matrices_are_noticed(tmp_path: Path, monkeypatch: pytes
     [
         (CASES["gpt2"][0], {"type": "causal"}, ["query"], ["gpt2 has query, key, value as one matrix", "--to hf"]),
         (CASES["modernbert"][0], {"type": "masked"}, ["up"], ["modernbert has gate, up as one matrix"]),
-        (CASES["gpt2"][0], CLASSES, ["out"], ["gpt2 has no place for head."]),
         (BERT | {"pooler": False}, CLASSES, ["query"], ["through a pooler", "model.pooler: false"]),
         (BERT, CLASSES | {"pooling": "mean"}, ["query"], ["objective.pooling: mean"]),
         (SMALL | {"position": "alibi"}, {"type": "causal"}, ["query"], ["can't express model.position: alibi"]),
