@@ -214,8 +214,8 @@ ROWS: list[Row] = [
         "4 beams, 64 tokens",
         ours=("encoders.beams", _BEAMS), peer=("encoder_peers.beams", _BEAMS), unit="tokens/s", ratio="ours / peer",
         bound=1.5, same=tokens, quick=_QUICK_LLAMA | {"batch_size": 2, "num_beams": 2}, unless=without_transformers,
-        reason="at each step the beams that changed places copy the whole cache, 256 positions of it however few are "
-        "held; what is left is matrix products of 32 rows, the same on both sides",
+        reason="beams that change places copy what their caches hold, and the rest is matrix products of 32 rows: the "
+        "same on both sides",
     ),
     Row(
         name="predict",
