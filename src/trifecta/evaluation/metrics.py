@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from typing import Any
 
 from trifecta.types import LossSum
 
@@ -22,15 +23,16 @@ class Means:
     """What objectives counted (guesses that were right, say), added up over batches and divided once."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = defaultdict(float)
-        self._counts: dict[str, float] = defaultdict(float)
+        self._sums: dict[str, Any] = defaultdict(float)
+        self._counts: dict[str, Any] = defaultdict(float)
 
     def add(self, result: LossSum) -> None:
-        """One batch's sums and counts."""
+        """One batch's sums and counts. Tensors stay tensors until `means`, so that no step waits for a GPU."""
         for name, (total, count) in result.metrics.items():
-            self._sums[name] += float(total)
-            self._counts[name] += float(count)
+            self._sums[name] = self._sums[name] + total
+            self._counts[name] = self._counts[name] + count
 
     def means(self) -> dict[str, float]:
         """sum / count by name; what was never counted is left out."""
-        return {name: self._sums[name] / count for name, count in self._counts.items() if count}
+        counts = {name: float(count) for name, count in self._counts.items()}
+        return {name: float(self._sums[name]) / count for name, count in counts.items() if count}

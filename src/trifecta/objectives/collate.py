@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trifecta.types import Example
+from trifecta.types import IGNORE, Batch, Example
 
 Int64 = npt.NDArray[np.int64]
 
@@ -102,3 +102,32 @@ _WIDTHS = (1.0, 0.75, 0.5, 0.25)
 def arrays_of(**arrays: Any) -> Example:
     """An example of int64 arrays."""
     return Example({name: np.asarray(array, dtype=np.int64) for name, array in arrays.items()})
+
+
+def token_batch(examples: Sequence[Example], term: str, *, pad_id: int, limit: int) -> Batch:
+    """Examples of tokens and targets as packed rows; the weight of the term is the number of targets."""
+    inputs = packed(examples, {"BT": {"tokens": pad_id, "targets": IGNORE}}, {"BT": limit})
+    return _weighed(examples, term, inputs, "targets_BT", ("tokens",))
+
+
+def written_batch(examples: Sequence[Example], term: str, *, pad_id: int, limits: Mapping[str, int]) -> Batch:
+    """Examples of tokens, decoder_tokens and targets as packed rows; what a row reads and writes belongs together.
+
+    limits: of what is read (BT) and of what is written (BU).
+    """
+    sides = {"BT": {"tokens": pad_id}, "BU": {"decoder_tokens": pad_id, "targets": IGNORE}}
+    inputs = {name: tensor for name, tensor in packed(examples, sides, limits).items() if "positions" not in name}
+    return _weighed(examples, term, inputs, "targets_BU", ("tokens", "decoder_tokens"))
+
+
+def _weighed(
+    examples: Sequence[Example], term: str, inputs: dict[str, torch.Tensor], targets: str, counted: Sequence[str]
+) -> Batch:
+    of_targets = inputs.pop(targets)
+    return Batch(
+        inputs=inputs,
+        targets={targets: of_targets},
+        weights={term: float((of_targets != IGNORE).sum())},
+        samples=len(examples),
+        tokens=sum(len(example.arrays[name]) for example in examples for name in counted),
+    )

@@ -112,6 +112,20 @@ def _loss_and_slopes(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> tuple[
     return loss, slopes_NV.to(logits_NV.dtype)
 
 
+def guessed_loss(model: Any, batch: Batch, term: str, targets: str, counts: torch.Tensor | None = None) -> LossSum:
+    """Sum of the cross-entropies of a batch's targets in nats, their count, and how many were the likeliest token.
+
+    counts: for each id, whether the accuracy counts it; None: all.
+    """
+    output, count = model.hidden(**batch.inputs), batch.weights[term]
+    right = Right(output.hidden_BTD.device, counts)
+    total = cross_entropy_sum(
+        output.hidden_BTD, batch.targets[targets], model.logits, model.head_parameters(),
+        vocab_size=model.vocab_size, supervised=int(count), right=right,
+    )  # fmt: skip
+    return LossSum({term: (total, count)}, {"accuracy": (right.number, right.total)})
+
+
 class _ChunkedLoss(torch.autograd.Function):
     """Loss and gradients of each chunk in the forward pass; the backward pass only scales them."""
 

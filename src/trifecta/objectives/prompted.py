@@ -11,8 +11,8 @@ import numpy as np
 from trifecta.data.tasks import Dialogue
 from trifecta.errors import DataError
 from trifecta.objectives.base import Needs, Text
-from trifecta.objectives.collate import arrays_of, packed
-from trifecta.objectives.loss import Right, cross_entropy_sum
+from trifecta.objectives.collate import arrays_of, token_batch
+from trifecta.objectives.loss import guessed_loss
 from trifecta.objectives.template import PLAIN, Said, Template, recent
 from trifecta.objectives.texts import shorten
 from trifecta.tokenizers.vocabulary import Vocabulary
@@ -80,23 +80,8 @@ class Prompted:
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Dialogues packed into rows, without seeing each other."""
-        sides = {"BT": {"tokens": self.vocabulary.tokenizer.eos_id, "targets": IGNORE}}
-        inputs = packed(examples, sides, {"BT": self.sequence_length})
-        targets_BT = inputs.pop("targets_BT")
-        return Batch(
-            inputs=inputs,
-            targets={"targets_BT": targets_BT},
-            weights={TERM: float((targets_BT != IGNORE).sum())},
-            samples=len(examples),
-            tokens=sum(len(example.arrays["tokens"]) for example in examples),
-        )
+        return token_batch(examples, TERM, pad_id=self.vocabulary.tokenizer.eos_id, limit=self.sequence_length)
 
     def loss(self, model: Any, batch: Batch) -> LossSum:
         """Sum of the cross-entropies of the assistant's tokens in nats, their count, and how many were likeliest."""
-        output, count = model.hidden(**batch.inputs), batch.weights[TERM]
-        right = Right(output.hidden_BTD.device)
-        total = cross_entropy_sum(
-            output.hidden_BTD, batch.targets["targets_BT"], model.logits, model.head_parameters(),
-            vocab_size=model.vocab_size, supervised=int(count), right=right,
-        )  # fmt: skip
-        return LossSum({TERM: (total, count)}, {"accuracy": (right.number, right.total)})
+        return guessed_loss(model, batch, TERM, "targets_BT")

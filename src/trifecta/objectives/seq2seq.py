@@ -9,10 +9,11 @@ import numpy as np
 
 from trifecta.data.tasks import Pair
 from trifecta.objectives.base import Int64, Needs, Text
-from trifecta.objectives.collate import arrays_of, packed
-from trifecta.objectives.span import start_id, written_loss
+from trifecta.objectives.collate import arrays_of, written_batch
+from trifecta.objectives.loss import guessed_loss
+from trifecta.objectives.span import start_id
 from trifecta.tokenizers.vocabulary import Vocabulary
-from trifecta.types import IGNORE, Batch, Example, LossSum
+from trifecta.types import Batch, Example, LossSum
 
 TERM = "written"
 
@@ -53,21 +54,11 @@ class Seq2Seq:
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Pairs packed into rows: the sources of a row and the targets of that row belong together."""
-        sides = {"BT": {"tokens": self.pad_id}, "BU": {"decoder_tokens": self.pad_id, "targets": IGNORE}}
-        inputs = packed(examples, sides, self._limits)
-        targets_BU = inputs.pop("targets_BU")
-        lengths = [len(e.arrays["tokens"]) + len(e.arrays["decoder_tokens"]) for e in examples]
-        return Batch(
-            inputs={name: tensor for name, tensor in inputs.items() if "positions" not in name},
-            targets={"targets_BU": targets_BU},
-            weights={TERM: float((targets_BU != IGNORE).sum())},
-            samples=len(examples),
-            tokens=sum(lengths),
-        )
+        return written_batch(examples, TERM, pad_id=self.pad_id, limits=self._limits)
 
     def loss(self, model: Any, batch: Batch) -> LossSum:
         """Sum of the cross-entropies of written tokens in nats, their count, and how many were likeliest."""
-        return written_loss(model, batch, TERM)
+        return guessed_loss(model, batch, TERM, "targets_BU")
 
 
 def _ended(ids: Int64, eos_id: int, limit: int) -> tuple[Int64, int]:

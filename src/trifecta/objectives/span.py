@@ -11,11 +11,11 @@ import torch
 
 from trifecta.errors import RecipeError
 from trifecta.objectives.base import Needs, Text
-from trifecta.objectives.collate import arrays_of, packed
-from trifecta.objectives.loss import Right, cross_entropy_sum
+from trifecta.objectives.collate import arrays_of, written_batch
+from trifecta.objectives.loss import guessed_loss
 from trifecta.tokenizers import Tokenizer
 from trifecta.tokenizers.vocabulary import Vocabulary
-from trifecta.types import IGNORE, Batch, Example, LossSum
+from trifecta.types import Batch, Example, LossSum
 
 TERM = "span"
 Int64 = npt.NDArray[np.int64]
@@ -48,6 +48,7 @@ class Span:
         self._text, self.rate, self.mean_span_length = text, rate, mean_span_length
         self.vocabulary = _vocabulary(text, sentinels, sentinel_start_id, sentinel_order)
         self._sentinels = np.array([self.vocabulary[sentinel_name(n)] for n in range(sentinels)], dtype=np.int64)
+        self._ordinary = torch.from_numpy(~self.vocabulary.is_special)
         self.eos_id = text.tokenizer.eos_id
         self.start_id = self.pad_id = start_id(text.tokenizer)
         self.window, self.overlap = self._longest(text.sequence_length), 0
@@ -114,35 +115,11 @@ class Span:
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Examples packed into rows: the inputs of a row and the targets of that row belong together."""
-        sides = {"BT": {"tokens": self.pad_id}, "BU": {"decoder_tokens": self.pad_id, "targets": IGNORE}}
-        inputs = packed(examples, sides, self._limits)
-        targets_BU = inputs.pop("targets_BU")
-        lengths = [len(e.arrays["tokens"]) + len(e.arrays["decoder_tokens"]) for e in examples]
-        return Batch(
-            inputs={name: tensor for name, tensor in inputs.items() if "positions" not in name},
-            targets={"targets_BU": targets_BU},
-            weights={TERM: float((targets_BU != IGNORE).sum())},
-            samples=len(examples),
-            tokens=sum(lengths),
-        )
+        return written_batch(examples, TERM, pad_id=self.pad_id, limits=self._limits)
 
     def loss(self, model: Any, batch: Batch) -> LossSum:
         """Sum of the cross-entropies of written tokens in nats, their count, and how many tokens of text were right."""
-        return written_loss(model, batch, TERM, torch.from_numpy(~self.vocabulary.is_special))
-
-
-def written_loss(model: Any, batch: Batch, term: str, counts: torch.Tensor | None = None) -> LossSum:
-    """Sum of the cross-entropies of the decoder's targets in nats, their count, and how many were likeliest.
-
-    counts: for each id, whether the accuracy counts it; None: all.
-    """
-    output, count = model.hidden(**batch.inputs), batch.weights[term]
-    right = Right(output.hidden_BTD.device, counts)
-    total = cross_entropy_sum(
-        output.hidden_BTD, batch.targets["targets_BU"], model.logits, model.head_parameters(),
-        vocab_size=model.vocab_size, supervised=int(count), right=right,
-    )  # fmt: skip
-    return LossSum({term: (total, count)}, {"accuracy": (right.number, right.total)})
+        return guessed_loss(model, batch, TERM, "targets_BU", self._ordinary)
 
 
 def start_id(tokenizer: Tokenizer) -> int:

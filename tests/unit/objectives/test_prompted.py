@@ -12,7 +12,7 @@ from objectives import BYTES, objective
 from trifecta.data.tasks import Dialogue
 from trifecta.errors import DataError, RecipeError
 from trifecta.models import Gpt
-from trifecta.objectives import LossModule, prompted
+from trifecta.objectives import LossModule, collate, prompted
 from trifecta.objectives.template import PLAIN, Said, Template, recent
 from trifecta.types import IGNORE
 
@@ -191,12 +191,12 @@ def test_numeric_008_dialogues_in_a_row_know_nothing_of_each_other() -> None:
 
 def test_numeric_008_control_dialogues_that_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows whose dialogues aren't told apart are noticed."""
-    plain = prompted.packed
+    plain = collate.packed
 
     def joined(*arguments: Any) -> dict[str, torch.Tensor]:
         return {name: t.clamp(max=1) if "segments" in name else t for name, t in plain(*arguments).items()}
 
-    monkeypatch.setattr(prompted, "packed", joined)
+    monkeypatch.setattr(collate, "packed", joined)
     together, alone = packed_and_alone()
     assert together != pytest.approx(alone, rel=1e-5)
 

@@ -10,7 +10,7 @@ from objectives import BYTES, objective
 
 from trifecta.data.tasks import Pair
 from trifecta.models import T5
-from trifecta.objectives import LossModule, Text, seq2seq
+from trifecta.objectives import LossModule, Text, collate, seq2seq
 from trifecta.objectives.seq2seq import Seq2Seq
 from trifecta.objectives.span import Span
 from trifecta.types import IGNORE, Example
@@ -147,12 +147,12 @@ def test_numeric_008_pairs_in_a_row_know_nothing_of_each_other() -> None:
 
 def test_numeric_008_control_pairs_that_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows whose pairs aren't told apart are noticed."""
-    plain = seq2seq.packed
+    plain = collate.packed
 
     def joined(*arguments: Any) -> dict[str, torch.Tensor]:
         return {name: t.clamp(max=1) if "segments" in name else t for name, t in plain(*arguments).items()}
 
-    monkeypatch.setattr(seq2seq, "packed", joined)
+    monkeypatch.setattr(collate, "packed", joined)
     together, alone = packed_and_alone(objective("seq2seq", 64))
     assert together != pytest.approx(alone, rel=1e-5)
 
