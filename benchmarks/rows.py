@@ -214,8 +214,6 @@ ROWS: list[Row] = [
         "4 beams, 64 tokens",
         ours=("encoders.beams", _BEAMS), peer=("encoder_peers.beams", _BEAMS), unit="tokens/s", ratio="ours / peer",
         bound=1.5, same=tokens, quick=_QUICK_LLAMA | {"batch_size": 2, "num_beams": 2}, unless=without_transformers,
-        reason="beams that change places copy what their caches hold, and the rest is matrix products of 32 rows: the "
-        "same on both sides",
     ),
     Row(
         name="predict",

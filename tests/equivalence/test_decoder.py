@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from trifecta.inference import decoder as decoder_module
-from trifecta.inference import generate as generate_module
-from trifecta.inference.decoder import Decoder
+from trifecta.inference.decoder import FEW, Decoder, SequenceDecoder
 from trifecta.inference.generate import generate, generate_batch
-from trifecta.models import Gpt
+from trifecta.models import T5, Gpt
 from trifecta.nn.cache import LayerCache, new_cache
 
 pytestmark = pytest.mark.fast
@@ -102,7 +101,7 @@ def test_the_decoder_is_used_and_leaves_the_rest_to_the_model(monkeypatch: pytes
     model = model_of(**VARIANTS[0])
     list(generate(model, [1, 2, 3], max_tokens=20))
     assert calls == list(range(3, 22))
-    list(generate(model, [1, 2, 3], max_tokens=generate_module._FEW))
+    list(generate(model, [1, 2, 3], max_tokens=FEW))
     list(generate(model_of(position="alibi"), [1, 2, 3], max_tokens=20))
     list(generate(model_of(norm_position="post"), [1, 2, 3], max_tokens=20))
     list(generate(model_of(**VARIANTS[0]).double(), [1, 2, 3], max_tokens=20))
@@ -130,6 +129,17 @@ def test_a_model_in_eval_mode_keeps_its_decoder_until_its_weights_change() -> No
     second = Decoder.of(model)
     model.train()
     assert Decoder.of(model) not in (first, second), "while training, the weights change all the time"
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_t5_in_eval_mode_keeps_its_decoder_too_and_is_let_go() -> None:
+    model = T5(V, d_model=16, num_heads=2, num_layers=1, d_ff=16).eval()
+    assert SequenceDecoder.of(model) is SequenceDecoder.of(model)
+    assert SequenceDecoder.of(model) is not None
+    assert SequenceDecoder.of(model_of()) is None
     gone = weakref.ref(model)
     del model
     gc.collect()

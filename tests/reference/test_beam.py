@@ -172,8 +172,8 @@ def _every_candidate_may_end(patch: pytest.MonkeyPatch) -> None:
 def _beams_of_the_first_input(patch: pytest.MonkeyPatch) -> None:
     candidates = module._candidates
 
-    def wrong(totals_RV: Tensor, ids_RU: Tensor, B: int, G: int) -> Any:
-        right = candidates(totals_RV, ids_RU, B, G)
+    def wrong(logits_RV: Tensor, added_BG: Tensor, ids_RU: Tensor) -> Any:
+        right, G = candidates(logits_RV, added_BG, ids_RU), added_BG.shape[1]
         return module._Candidates(right.scores_BQ, right.tokens_BQ, right.parents_BQ % G, right.ids_RU)
 
     patch.setattr(module, "_candidates", wrong)
@@ -223,9 +223,10 @@ class Cached(nn.Module):
     def encode(self, tokens_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
         return self.t5.get_encoder()(input_ids=tokens_BT, attention_mask=segments_BT).last_hidden_state
 
-    def start(self, memory_BTD: Tensor, memory_segments_BT: Tensor | None = None) -> CachedState:
+    def start(self, memory_BTD: Tensor, memory_segments_BT: Tensor | None = None, *, num_beams: int = 1) -> CachedState:
         assert memory_segments_BT is not None
-        return CachedState(memory_BTD, memory_segments_BT)
+        given = (memory_BTD, memory_segments_BT)
+        return CachedState(*(each.repeat_interleave(num_beams, 0) for each in given))
 
     def next_logits(self, state: CachedState, ids_R: Tensor) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
@@ -243,10 +244,12 @@ class CachedState:
         self.memory, self.mask = memory, mask
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
 
-    def reorder(self, rows: Tensor) -> None:
-        self.memory, self.mask = self.memory[rows], self.mask[rows]
-        if self.cache.get_seq_length():
-            self.cache.reorder_cache(rows)
+    def follow(self, parents_R: Tensor) -> None:
+        self.keep(parents_R)
+
+    def keep(self, inputs: Tensor) -> None:
+        self.memory, self.mask = self.memory[inputs], self.mask[inputs]
+        self.cache.reorder_cache(inputs)
 
 
 def written(model: nn.Module, num_beams: int, no_repeat_ngram: int) -> list[list[int]]:
@@ -306,14 +309,8 @@ def test_our_t5_writes_what_theirs_writes(v1_1: bool, num_beams: int, no_repeat_
     assert len({tuple(ids) for ids in found}) > 1, "inputs that are told apart"
 
 
-def test_control_a_t5_whose_cache_is_not_reordered_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A state of ours that doesn't follow the beams after the first step gives other texts."""
-    plain = T5State.reorder
-
-    def wrong(self: T5State, rows: Tensor) -> None:
-        if not self.own[0].length:
-            plain(self, rows)
-
-    monkeypatch.setattr(T5State, "reorder", wrong)
+def test_control_a_t5_whose_beams_follow_nothing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state of ours that doesn't follow the beams gives other texts."""
+    monkeypatch.setattr(T5State, "follow", lambda _self, _parents: None)
     with pytest.raises(AssertionError):
         _ = [check_our_t5(v1_1, 4, ngram) for v1_1, ngram in itertools.product((False, True), (0, 2))]

@@ -16,10 +16,14 @@ from trifecta.errors import NumericsError, RecipeError
 from trifecta.inference.sampling import check
 
 Step = Callable[[Tensor, "Tensor | None"], Tensor]
-"""(ids_RU, parents_R) to logprobs_RV: what `beam_search` asks of a model."""
+"""(ids_RU, parents_R) to logits_RV: what `beam_search` asks of a model."""
 
 _MOST_PENALTY = 10
 """With 4,096 tokens, 4096 ** 10 still fits in fp32."""
+
+
+_PIECE = 64
+"""Tokens whose maximum is found first."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ def beam_search(
 
     Args:
         step: gets the ids so far, (R, U) with the start, and the row of its last call from which each row continues
-            (None at first); returns the log-probabilities of the next token, (R, V) in fp32. The rows of an input that
-            is done go on with pad_id, and what it returns for them is ignored.
+            (None at first); returns scores of the next token, (R, V) in fp32, whose softmax is its probability; they
+            are changed in place. The rows of an input that is done go on with pad_id, and theirs are ignored.
         max_tokens: most tokens written, the end included.
         length_penalty: above 0 favours long texts, below 0 short ones; 0 compares sums.
         no_repeat_ngram: no sequence of so many tokens is written twice; 0 for no such rule.
@@ -78,9 +82,10 @@ def beam_search(
     done_B = torch.zeros(B, dtype=torch.bool, device=device)
     parents_R: Tensor | None = None
     for length in range(1, max_tokens + 1):
-        totals_RV = step(ids_RU, parents_R).to(device) + scores_BG.view(-1, 1)
-        forbid(totals_RV, ids_RU, no_repeat_ngram, banned)
-        candidates = _candidates(totals_RV, ids_RU, B, G)
+        logits_RV = step(ids_RU, parents_R).to(device)
+        normaliser_R = logits_RV.logsumexp(-1)
+        forbid(logits_RV, ids_RU, no_repeat_ngram, banned)
+        candidates = _candidates(logits_RV, scores_BG - normaliser_R.view(B, G), ids_RU)
         ends_BQ = (candidates.tokens_BQ == eos_id) | (length == max_tokens)
         finished = finished.joined(candidates, ends_BQ & ~done_B[:, None], length**length_penalty, pad_id)
         bad = (~(candidates.scores_BQ[:, 0] < torch.inf) & ~done_B).any()
@@ -162,12 +167,37 @@ class _Candidates:
         return torch.cat((self.ids_RU[parents_R], tokens_R[:, None]), 1), parents_R
 
 
-def _candidates(totals_RV: Tensor, ids_RU: Tensor, B: int, G: int) -> _Candidates:
-    """2G an input: at most G of them end, one a beam, so that at least G are left to go on with."""
-    V = totals_RV.shape[1]
-    scores_BQ, places_BQ = totals_RV.view(B, G * V).topk(min(2, V) * G)
-    first_row_B = torch.arange(B, device=totals_RV.device)[:, None] * G
-    return _Candidates(scores_BQ, places_BQ % V, places_BQ // V + first_row_B, ids_RU)
+def _candidates(logits_RV: Tensor, added_BG: Tensor, ids_RU: Tensor) -> _Candidates:
+    """2G an input: at most G of them end, one a beam, so that at least G are left to go on with.
+
+    added_BG: what makes logits of a row sums of log-probabilities.
+    """
+    (B, G), V = added_BG.shape, logits_RV.shape[1]
+    best_RQ, tokens_RQ = best_of(logits_RV, min(2 * G, V))
+    totals_BN = (best_RQ.view(B, G, -1) + added_BG[..., None]).flatten(1)
+    scores_BQ, places_BQ = totals_BN.topk(min(2, V) * G)
+    first_row_B = torch.arange(B, device=logits_RV.device)[:, None] * G
+    parents_BQ = places_BQ // best_RQ.shape[1] + first_row_B
+    return _Candidates(scores_BQ, tokens_RQ.view(B, -1).gather(1, places_BQ), parents_BQ, ids_RU)
+
+
+def best_of(values_BN: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """What `topk` gives, (B, count) each, ten times as fast for a large vocabulary.
+
+    The `count` largest lie in the `count` pieces with the largest maxima, or in the rest that fills no piece.
+    """
+    B, N = values_BN.shape
+    pieces = N // _PIECE
+    if pieces <= 2 * count:
+        best = values_BN.topk(count)
+        return best.values, best.indices
+    maxima_BP = values_BN[:, : pieces * _PIECE].reshape(B, pieces, _PIECE).amax(-1)
+    inside = torch.arange(_PIECE, device=values_BN.device)
+    places_BM = (maxima_BP.topk(count).indices[..., None] * _PIECE + inside).flatten(1)
+    rest_BM = torch.arange(pieces * _PIECE, N, device=values_BN.device).expand(B, -1)
+    places_BM = torch.cat((places_BM, rest_BM), 1)
+    best = values_BN.gather(1, places_BM).topk(count)
+    return best.values, places_BM.gather(1, best.indices)
 
 
 @dataclass(frozen=True)

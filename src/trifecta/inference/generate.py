@@ -9,14 +9,11 @@ import torch
 from torch import nn
 
 from trifecta.errors import RecipeError
-from trifecta.inference.decoder import Decoder
+from trifecta.inference.decoder import FEW, Decoder
 from trifecta.inference.sampling import Sampling, check
 from trifecta.models.gpt import Gpt
 from trifecta.nn.cache import LayerCache, new_cache
 from trifecta.randomness import torch_generator
-
-_FEW = 8
-"""Tokens up to which packing the weights for a Decoder isn't worth while."""
 
 
 def generate(
@@ -131,7 +128,7 @@ def _write(
     done = [False] * num_samples
     start, cache = 0, None
     banned = torch.tensor(list(banned_ids), dtype=torch.int64, device=model.head_weight.device)
-    decoder = Decoder.of(model) if use_cache and max_tokens > _FEW else None
+    decoder = Decoder.of(model) if use_cache and max_tokens > FEW else None
     with eval_mode(model):
         for _ in range(max_tokens):
             earlier, start = start, _context_start(len(rows[0]), start, model.max_sequence_length)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar, cast
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trifecta.errors import NumericsError
 from trifecta.inference.beam import beam_search, check_beams, forbid, no_token_left
+from trifecta.inference.decoder import FEW, SequenceDecoder
 from trifecta.inference.generate import eval_mode
 from trifecta.inference.sampling import Sampling, check
 from trifecta.randomness import torch_generator
@@ -21,10 +22,13 @@ _LIVE_SHARE = 0.5
 
 
 class DecoderState(Protocol):
-    """What a decoder remembers of each row: its memory's keys and values, and those of the ids it has read."""
+    """What a decoder remembers of the beams of each input: R rows, an input's beams are neighbours."""
 
-    def reorder(self, rows: Tensor) -> None:
-        """Keeps these rows, in this order; a row may come several times, or not at all."""
+    def follow(self, parents_R: Tensor) -> None:
+        """Each row continues what that row, a beam of the same input, has read."""
+
+    def keep(self, inputs: Tensor) -> None:
+        """Keeps these inputs with their beams, in this order."""
 
 
 S = TypeVar("S", bound=DecoderState)
@@ -36,11 +40,15 @@ class EncoderDecoder(Protocol[S]):
     def encode(self, tokens_BT: Tensor, segments_BT: Tensor | None = None, /) -> Tensor:
         """The memory, (B, T, D)."""
 
-    def start(self, memory_BTD: Tensor, memory_segments_BT: Tensor | None = None, /) -> S:
-        """The state of a decoder that has read nothing yet, one row for each of the memory's."""
+    def start(self, memory_BTD: Tensor, memory_segments_BT: Tensor | None = None, /, *, num_beams: int = 1) -> S:
+        """The state of a decoder that has read nothing yet, num_beams rows for each of the memory's."""
 
     def next_logits(self, state: S, ids_R: Tensor, /) -> Tensor:
         """Reads the newest id of each row into the state, and scores the next one: (R, V)."""
+
+
+NextLogits = Callable[[S, Tensor], Tensor]
+"""`EncoderDecoder.next_logits`."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +102,22 @@ def write_sequences(
     # Not inference_mode: a table that a model keeps for later must be fit for training.
     with torch.no_grad(), eval_mode(cast(nn.Module, model)):
         memory_BTD = model.encode(batch_inputs["tokens_BT"], segments_BT)
-        state, B = model.start(memory_BTD, segments_BT), len(memory_BTD)
+        state, B = model.start(memory_BTD, segments_BT, num_beams=num_beams), len(memory_BTD)
+        packed = SequenceDecoder.of(cast(nn.Module, model)) if max_tokens > FEW else None
+        next_logits = cast("NextLogits[S]", (packed or model).next_logits)
         if num_beams == 1:
-            return _write(model, state, B, memory_BTD.device, rules, sampling, seed)
-        return _write_beams(model, state, B, memory_BTD.device, rules, num_beams, length_penalty)
+            return _write(next_logits, state, B, memory_BTD.device, rules, sampling, seed)
+        return _write_beams(next_logits, state, B, memory_BTD.device, rules, num_beams, length_penalty)
 
 
 def _write(
-    model: EncoderDecoder[S], state: S, B: int, device: torch.device, rules: _Rules, sampling: Sampling, seed: int
+    next_logits: NextLogits[S],
+    state: S,
+    B: int,
+    device: torch.device,
+    rules: _Rules,
+    sampling: Sampling,
+    seed: int,
 ) -> list[list[int]]:
     """Token after token. places: the input that each row of the state belongs to."""
     texts: list[list[int]] = [[] for _ in range(B)]
@@ -111,7 +127,7 @@ def _write(
     ids_RU = torch.full((B, rules.max_tokens), rules.pad_id, device=device)
     ids_RU[:, 0] = rules.start_id
     for length in range(1, rules.max_tokens + 1):
-        scores_RV = model.next_logits(state, ids_RU[:, length - 1]).to(torch.float32, copy=True)
+        scores_RV = next_logits(state, ids_RU[:, length - 1]).to(torch.float32, copy=True)
         forbid(scores_RV, ids_RU[:, :length], rules.no_repeat_ngram, banned)
         tokens = _choose(scores_RV, places, done, sampling, generators)
         for place, token in tokens.items():
@@ -126,7 +142,7 @@ def _write(
         live = [row for row, place in enumerate(places) if place not in done]
         if len(live) < _LIVE_SHARE * len(places):
             rows = torch.tensor(live, device=device)
-            state.reorder(rows)
+            state.keep(rows)
             ids_RU, places = ids_RU[rows], [places[row] for row in live]
     return texts
 
@@ -154,7 +170,7 @@ def _choose(
 
 
 def _write_beams(
-    model: EncoderDecoder[S],
+    next_logits: NextLogits[S],
     state: S,
     B: int,
     device: torch.device,
@@ -162,12 +178,10 @@ def _write_beams(
     num_beams: int,
     length_penalty: float,
 ) -> list[list[int]]:
-    state.reorder(torch.arange(B, device=device).repeat_interleave(num_beams))
-
     def step(ids_RU: Tensor, parents_R: Tensor | None) -> Tensor:
         if parents_R is not None:
-            state.reorder(parents_R)
-        return model.next_logits(state, ids_RU[:, -1]).float().log_softmax(-1)
+            state.follow(parents_R)
+        return next_logits(state, ids_RU[:, -1]).float()
 
     found = beam_search(
         step, batch_size=B, num_beams=num_beams, length_penalty=length_penalty, device=device, **asdict(rules)

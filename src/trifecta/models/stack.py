@@ -106,6 +106,7 @@ class Stack(nn.Module):
         cache: Sequence[LayerCache] | None = None,
         read: Sequence[KeysValues] | None = None,
         read_bias: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """The last hidden state, normed, (B, T, D).
 
@@ -113,11 +114,13 @@ class Stack(nn.Module):
             segments_BT: the document of each position, numbered in its row; 0 is padding. None: each row is one.
             cache: one entry a layer; the positions continue what it holds, and are added to it.
             read, read_bias: keys and values of each layer's cross-attention, and what is added to its scores.
+            bias: added to the scores of the self-attention, instead of what positions and segments give.
         """
         T = x_BTD.shape[1]
         start = cache[0].length if cache is not None else 0
         rotation = self.rotary(start, start + T) if self.rotary is not None else None
-        bias = self._bias(x_BTD, start, segments_BT)
+        if bias is None:
+            bias = self._bias(x_BTD, start, segments_BT)
         for layer, block in enumerate(self.blocks):
             x_BTD = block(
                 x_BTD, rotation=rotation, bias=bias, cache=cache[layer] if cache is not None else None,

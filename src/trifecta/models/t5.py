@@ -14,33 +14,74 @@ from trifecta.nn.cache import LayerCache, new_cache
 from trifecta.nn.dropout import Dropout
 from trifecta.nn.embedding import Embedding
 from trifecta.nn.init import initialise
-from trifecta.nn.position import packed_bias
+from trifecta.nn.position import MASKED, RelativeBias, packed_bias
 from trifecta.types import Output
+
+_PRUNE_EVERY = 16
+"""Tokens after which the past that no beam continues any more is dropped."""
 
 
 @dataclass
 class T5State:
-    """What writing needs of the text so far, for R rows: each layer's own keys and values, and the encoder's.
+    """What writing needs of the texts so far: G beams for each of B inputs, in R = B * G rows.
 
-    own: one growing cache a layer. read: the encoder's keys and values a layer, computed once. read_bias: (R, 1, 1, S).
-    text_R: which text each row reads.
+    Nothing is copied when beams change places: what an input's beams have written is a tree in one cache, and each beam
+    sees those positions that are its own past.
+
+    own: one cache a layer, (B, H, S, K). read: the encoder's keys and values a layer, computed once, (B, H, T, K).
+    read_bias: (B, 1, 1, T). past_BGS: added to scores: 0 for a beam's own past, MASKED for the rest. times_BS: which
+    token of its text each position is. tokens: read so far.
     """
 
     own: list[LayerCache]
     read: list[KeysValues]
     read_bias: Tensor | None
-    text_R: Tensor
+    past_BGS: Tensor
+    times_BS: Tensor
+    tokens: int = 0
 
-    def reorder(self, rows: Tensor) -> None:
-        """Keeps these rows, in this order; a row may come several times."""
+    @property
+    def num_beams(self) -> int:
+        """G."""
+        return self.past_BGS.shape[1]
+
+    def follow(self, parents_R: Tensor) -> None:
+        """Each row continues what that row of the same input has written."""
+        self.past_BGS = self.past_BGS.flatten(0, 1)[parents_R].view_as(self.past_BGS)
+        if self.num_beams > 1 and self.tokens % _PRUNE_EVERY == 0:
+            self._prune()
+
+    def keep(self, inputs: Tensor) -> None:
+        """Keeps these inputs with their beams, in this order."""
         for cache in self.own:
-            cache.reorder(rows)
-        before, self.text_R = self.text_R, self.text_R[rows]
-        if torch.equal(before, self.text_R):
-            return  # beams of one text changed places: what they read is the same
-        self.read = [(keys[rows], values[rows]) for keys, values in self.read]
-        if self.read_bias is not None:
-            self.read_bias = self.read_bias[rows]
+            cache.reorder(inputs)
+        self.read = [(keys[inputs], values[inputs]) for keys, values in self.read]
+        self.read_bias = None if self.read_bias is None else self.read_bias[inputs]
+        self.past_BGS, self.times_BS = self.past_BGS[inputs], self.times_BS[inputs]
+
+    def grow(self, relative: RelativeBias) -> Tensor:
+        """Room for one more token a row, which its own row alone sees.
+
+        Returns:
+            what is then added to the scores of the self-attention, (B, H, G, S).
+        """
+        B, G, _ = self.past_BGS.shape
+        newest_GG = torch.full((G, G), MASKED).fill_diagonal_(0).to(self.past_BGS)
+        self.past_BGS = torch.cat((self.past_BGS, newest_GG.expand(B, G, G)), -1)
+        self.times_BS = torch.cat((self.times_BS, self.times_BS.new_full((B, G), self.tokens)), -1)
+        self.tokens += 1
+        distances_HU: Tensor = relative(1, self.tokens)[:, 0].to(self.past_BGS.dtype)
+        return distances_HU[:, self.times_BS].transpose(0, 1)[:, :, None] + self.past_BGS[:, None]
+
+    def _prune(self) -> None:
+        """Drops positions that are no beam's past; an input with more of them keeps some, still unseen."""
+        used_BS = (self.past_BGS == 0).any(1)
+        count = int(used_BS.sum(1).max())
+        kept_BS = used_BS.int().argsort(dim=1, descending=True, stable=True)[:, :count]
+        for cache in self.own:
+            cache.select(kept_BS)
+        self.past_BGS = self.past_BGS.gather(2, kept_BS[:, None].expand(-1, self.num_beams, -1))
+        self.times_BS = self.times_BS.gather(1, kept_BS)
 
 
 class T5(nn.Module):
@@ -137,30 +178,35 @@ class T5(nn.Module):
     def _read(self, memory_BTD: Tensor) -> list[KeysValues]:
         return [block.cross.read_from(memory_BTD) for block in self.decoder.blocks]  # type: ignore[union-attr, operator]
 
-    def start(self, memory_BTD: Tensor, memory_segments_BT: Tensor | None = None) -> T5State:
+    def start(self, memory_BTD: Tensor, memory_segments_BT: Tensor | None = None, num_beams: int = 1) -> T5State:
         """The state before the first token is written. memory_segments_BT: 1 for text, 0 for padding."""
         bias = None
         if memory_segments_BT is not None:
             own = memory_segments_BT.new_ones(len(memory_segments_BT), 1)
             bias = packed_bias(own, memory_segments_BT, memory_BTD, causal=False)
-        return T5State(
-            new_cache(len(self.decoder.blocks)),
-            self._read(memory_BTD),
-            bias,
-            torch.arange(len(memory_BTD), device=memory_BTD.device),
-        )
+        past_BGS = memory_BTD.new_zeros(len(memory_BTD), num_beams, 0)
+        times_BS = past_BGS[:, 0].long()
+        return T5State(new_cache(len(self.decoder.blocks)), self._read(memory_BTD), bias, past_BGS, times_BS)
 
     def next_logits(self, state: T5State, ids_R: Tensor) -> Tensor:
         """Scores (R, V) after one more token a row, which is added to the state."""
-        x_R1D = self.decoder.run(
-            self.embedding(ids_R[:, None]), cache=state.own, read=state.read, read_bias=state.read_bias
-        )
-        return self.logits(self.output_dropout(x_R1D)[:, 0])
+        assert self.decoder.relative is not None
+        bias = state.grow(self.decoder.relative)
+        x_BGD = self.decoder.run(
+            self.embedding(ids_R.view(-1, state.num_beams)), cache=state.own, read=state.read,
+            read_bias=state.read_bias, bias=bias,
+        )  # fmt: skip
+        return self.logits(self.output_dropout(x_BGD).flatten(0, 1))
+
+    @property
+    def logit_scale(self) -> float:
+        """What the last hidden state is multiplied by before a tied head."""
+        return self.d_model**-0.5 if self.head is None else 1.0
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of each token of the vocabulary, (..., V), in fp32 (fp64 for a model in fp64)."""
         if self.head is None:
-            hidden = hidden * self.d_model**-0.5
+            hidden = hidden * self.logit_scale
         scores = nn.functional.linear(hidden, self.head_weight)
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 

@@ -36,6 +36,14 @@ class LayerCache:
         if self.length:
             self._keys, self._values = (self._of_rows(old, rows_R) for old in (self._keys, self._values))
 
+    def select(self, positions_BS: Tensor) -> None:
+        """Keeps these positions of each row, in this order."""
+        B, S = positions_BS.shape
+        for old in (self._keys, self._values):
+            H, K = old.shape[1], old.shape[3]
+            old[:, :, :S] = old.gather(2, positions_BS[:, None, :, None].expand(B, H, S, K))
+        self.length = S
+
     def _of_rows(self, old: Tensor, rows_R: Tensor) -> Tensor:
         """Copies the positions that are held, not the whole blocks."""
         new = old.new_empty(len(rows_R), *old.shape[1:])

@@ -202,3 +202,28 @@ def test_arguments_out_of_bounds(argument: str, value: Any) -> None:
     arguments = {"num_beams": 2, "max_tokens": 4} | {argument: value}
     with pytest.raises(RecipeError, match=f"{argument} is {value}, but must be"):
         search([0], step=stepping([0], 2), **arguments)
+
+
+@pytest.mark.parametrize("width", [3, 64, 1000, 8000, 8064])
+def test_the_best_of_many_are_those_of_topk(width: int) -> None:
+    values = torch.randn(9, width, generator=torch_generator(0, "values"))
+    values[1, 7:] = -math.inf
+    values[2] = -math.inf
+    values[3] = values[3].sort(descending=True).values  # all in one piece
+    values[4] = values[4].sort().values  # all at the end
+    count = min(width, 8)
+    wanted = values.topk(count)
+    best, places = module.best_of(values, count)
+    assert torch.equal(best, wanted.values)
+    assert torch.equal(values.gather(1, places), best)
+    assert all(len(set(row)) == count for row in places.tolist())
+    values[0, -1] = math.nan
+    assert module.best_of(values, count)[0][0, 0].isnan()
+
+
+def test_control_pieces_that_are_too_few_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One piece less than is wanted loses a value."""
+    topk = Tensor.topk
+    monkeypatch.setattr(Tensor, "topk", lambda self, k: topk(self, k - (self.shape[1] == 125)))
+    with pytest.raises(AssertionError):
+        test_the_best_of_many_are_those_of_topk(8000)

@@ -19,7 +19,7 @@ TOKENS = torch.randint(2, V, (9, 6), generator=torch.Generator().manual_seed(3))
 
 
 class Recurrent(nn.Module):
-    """The interface with a state of one vector a row, so that every id read and every reordering leaves its mark."""
+    """The interface with a state of one vector a row, so that every id read and every parent leaves its mark."""
 
     def __init__(self, seed: int = 0, end_bias: float = 1.0) -> None:
         super().__init__()
@@ -37,9 +37,9 @@ class Recurrent(nn.Module):
         kept = 1 if segments_BT is None else segments_BT[..., None]
         return self.dropout(self.embedding(tokens_BT)) * kept
 
-    def start(self, memory_BTD: Tensor, memory_segments_BT: Tensor | None = None) -> State:
+    def start(self, memory_BTD: Tensor, memory_segments_BT: Tensor | None = None, *, num_beams: int = 1) -> State:
         self.segments = memory_segments_BT
-        return State(memory_BTD.mean(1))
+        return State(memory_BTD.mean(1).repeat_interleave(num_beams, 0))
 
     def next_logits(self, state: State, ids_R: Tensor) -> Tensor:
         assert not torch.is_grad_enabled()
@@ -56,8 +56,11 @@ class State:
         self.sizes: list[int] = []
         self.read: list[list[int]] = []
 
-    def reorder(self, rows: Tensor) -> None:
-        self.memory = self.memory[rows]
+    def follow(self, parents_R: Tensor) -> None:
+        self.memory = self.memory[parents_R]
+
+    def keep(self, inputs: Tensor) -> None:
+        self.memory = self.memory[inputs]
 
 
 def write(model: nn.Module, tokens_BT: Tensor = TOKENS, **options: Any) -> list[list[int]]:
@@ -96,10 +99,10 @@ def test_greedy_is_the_likeliest_token_each_time() -> None:
     assert all(EOS not in ids for ids in found)
 
 
-def test_control_states_that_are_not_reordered_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_states_that_keep_the_wrong_inputs_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that stay where they were when others leave fail the test."""
     test_greedy_is_the_likeliest_token_each_time()
-    monkeypatch.setattr(State, "reorder", lambda self, rows: setattr(self, "memory", self.memory[: len(rows)]))
+    monkeypatch.setattr(State, "keep", lambda self, rows: setattr(self, "memory", self.memory[: len(rows)]))
     with pytest.raises(AssertionError):
         test_greedy_is_the_likeliest_token_each_time()
 
@@ -179,12 +182,11 @@ def test_beams_find_likelier_texts_than_greedy() -> None:
     assert sum(beams for _, beams in sums) > sum(greedy for greedy, _ in sums) + 1
 
 
-def test_control_beams_that_are_not_reordered_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_beams_that_follow_nothing_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """States that don't follow their beams make worse texts than the ones that do."""
     model = Recurrent()
     right = write(model, num_beams=3)
-    monkeypatch.setattr(State, "reorder", lambda self, rows: setattr(
-        self, "memory", self.memory if len(rows) == len(self.memory) else self.memory[rows]))  # fmt: skip
+    monkeypatch.setattr(State, "follow", lambda _self, _parents: None)
     assert write(model, num_beams=3) != right
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from trifecta.errors import RecipeError
 from trifecta.execution.memory import checkpoint_activations
+from trifecta.inference.decoder import SequenceDecoder
 from trifecta.models import MODELS, T5, part_sizes, roles, without_memory
+from trifecta.models.t5 import T5State
 from trifecta.nn import attention
 from trifecta.nn import init as init_module
 from trifecta.nn.cache import LayerCache
@@ -224,52 +226,88 @@ def test_numeric_009_control_a_causal_encoder_is_noticed() -> None:
 # ------------------------------------------------------------------------------------------------------- token by token
 
 
-def decoding_error(model: T5, *, moves: bool) -> float:
-    """Largest difference of the logits token by token and at once. moves: rows change places, come twice and go."""
-    read, written = tokens(4), tokens(4, seed=2)
+GONE = {5: [2, 0, 3], 9: [1, 2]}
+"""Which inputs are kept before the token of that number."""
+
+
+def decoding_error(model: T5, *, beams: int, packed: bool = False) -> float:
+    """Largest difference of the logits token by token and at once. Beams change places at random before each token, so
+    that some are continued by several and some by none; inputs change places and go."""
+    read, written = tokens(4), tokens(4 * beams, length=40, seed=2).view(4, beams, -1)
     segments = torch.ones_like(read)
     segments[1, 9:] = segments[3, 4:] = 0
-    error, rows = 0.0, torch.arange(4)
+    error, generator = 0.0, torch.Generator().manual_seed(6)
     with torch.inference_mode():
         memory = model.encode(read, segments)
-        state = model.start(memory, segments)
-        for t in range(written.shape[1]):
-            if moves and t in (3, 7, 11):
-                change = {3: [3, 0, 0, 2, 1], 7: [1, 4, 4], 11: [2, 2, 0]}[t]
-                rows = rows[change]
-                state.reorder(torch.tensor(change))
-            found = model.next_logits(state, written[rows, t])
-            given = {"segments_BT": segments[rows], "decoder_segments_BU": torch.ones(len(rows), t + 1).long()}
-            whole = model.logits(model.hidden(read[rows], written[rows, : t + 1], **given).hidden_BTD[:, -1])
-            error = max(error, float((found - whole).abs().max()))
-    assert state.text_R.tolist() == rows.tolist()
+        state = model.start(memory, segments, num_beams=beams)
+        next_logits = SequenceDecoder(model).next_logits if packed else model.next_logits
+        for t in range(written.shape[2]):
+            if t in GONE:
+                state.keep(torch.tensor(GONE[t]))
+                read, written, segments = read[GONE[t]], written[GONE[t]], segments[GONE[t]]
+            if t and beams > 1:
+                parents_BG = torch.randint(beams, (len(read), beams), generator=generator)
+                state.follow((parents_BG + torch.arange(len(read))[:, None] * beams).flatten())
+                past = written[:, :, :t].gather(1, parents_BG[..., None].expand(-1, -1, t))
+                written = torch.cat((past, written[:, :, t:]), -1)
+            found = next_logits(state, written[:, :, t].flatten())
+            rows = written[:, :, : t + 1].flatten(0, 1)
+            given = [each.repeat_interleave(beams, 0) for each in (read, segments)]
+            whole = model.hidden(given[0], rows, given[1], torch.ones_like(rows)).hidden_BTD[:, -1]
+            error = max(error, float((found - model.logits(whole)).abs().max()))
+    if beams > 1:
+        assert state.past_BGS.shape[-1] < 30 * beams, "what no beam continues is dropped"
     return error
 
 
 @pytest.mark.fast
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("moves", [False, True])
-def test_numeric_006_written_token_by_token(shape: dict[str, Any], moves: bool) -> None:
+@pytest.mark.parametrize("beams", [1, 3])
+def test_numeric_006_written_token_by_token(shape: dict[str, Any], beams: int) -> None:
     """Logits token by token with kept keys and values equal those of the whole to 1e-5, in fp64 to 1e-12, with padded
-    inputs, and where rows change places, come twice and go."""
-    assert decoding_error(small(**shape), moves=moves) <= 1e-5
-    assert decoding_error(small(**shape).double(), moves=moves) <= 1e-12
+    inputs, where beams change places and inputs go; and those of the decoder with packed weights to 1e-5."""
+    assert decoding_error(small(**shape), beams=beams) <= 1e-5
+    assert decoding_error(small(**shape).double(), beams=beams) <= 1e-12
+    assert decoding_error(small(**shape), beams=beams, packed=True) <= 1e-5
 
 
 @pytest.mark.fast
-def test_numeric_006_control_rows_that_keep_their_place_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache whose rows stay where they were is noticed."""
-    right = LayerCache.reorder
-    monkeypatch.setattr(LayerCache, "reorder", lambda self, rows: right(self, rows.sort().values))
-    assert decoding_error(small(), moves=True) > 1e-3
+def test_numeric_006_control_beams_that_follow_nothing_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beams that stay where they were are noticed."""
+    monkeypatch.setattr(T5State, "follow", lambda _self, _parents: None)
+    monkeypatch.setattr(T5State, "num_beams", 3)
+    with pytest.raises(AssertionError):  # nothing is dropped either
+        decoding_error(small(), beams=3)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("bug", ["order", "times"])
+def test_numeric_006_control_a_past_that_is_dropped_wrongly_is_noticed(
+    bug: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys of other positions than those that are said to be kept, and times that aren't kept with them, are
+    noticed."""
+    if bug == "order":
+        right = LayerCache.select
+        monkeypatch.setattr(LayerCache, "select", lambda self, kept_BS: right(self, kept_BS.sort(descending=True)[0]))
+    else:
+        prune = T5State._prune
+
+        def wrong(self: T5State) -> None:
+            times_BS = self.times_BS
+            prune(self)
+            self.times_BS = times_BS[:, : self.times_BS.shape[1]]
+
+        monkeypatch.setattr(T5State, "_prune", wrong)
+    assert decoding_error(small(), beams=3) > 1e-3
 
 
 @pytest.mark.fast
 def test_numeric_006_control_a_forgotten_mask_of_the_input_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing that reads the padding of its input is noticed."""
     right = T5.start
-    monkeypatch.setattr(T5, "start", lambda self, memory, _segments: right(self, memory))
-    assert decoding_error(small(), moves=False) > 1e-3
+    monkeypatch.setattr(T5, "start", lambda self, memory, _segments, **options: right(self, memory, **options))
+    assert decoding_error(small(), beams=1) > 1e-3
 
 
 # --------------------------------------------------------------------------------------------------- ways to compute it
