@@ -45,7 +45,7 @@ def batches(*sizes: int) -> list[Batch]:
 
 def run(module: LossModule, optimizers: Optimizers, micro: list[Batch], **options: Any) -> Update:
     defaults: dict[str, Any] = {
-        "number": 1, "learning_rate": 1e-3, "gradient_clip_norm": None, "seed": 1, "device": torch.device("cpu"),
+        "number": 1, "learning_rate": 1e-3, "transforms": (), "seed": 1, "device": torch.device("cpu"),
         "autocast": nullcontext,
     }  # fmt: skip
     return update(module, optimizers, micro, **(defaults | options))

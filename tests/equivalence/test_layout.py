@@ -124,7 +124,7 @@ def gradient(micro: list[Batch], dtype: torch.dtype) -> Tensor:
     optimizers.step = lambda: seen.append(torch.cat([p.grad.flatten() for p in optimizers.parameters]))
     update(
         LossModule(model, causal()), optimizers, micro, number=1, learning_rate=1e-3,
-        gradient_clip_norm=None, seed=1, device=torch.device("cpu"), autocast=nullcontext,
+        transforms=(), seed=1, device=torch.device("cpu"), autocast=nullcontext,
     )  # fmt: skip
     return seen[0]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from runs import SETTINGS, SHORT, Killed, final_bytes, losses, same, train, train_here, write_text
 
 from trifecta.errors import DataError
@@ -195,7 +196,7 @@ def test_a_finished_run_is_not_touched(text: Path, whole: Path) -> None:
 
 def test_fewer_epochs_than_done_are_refused(text: Path, whole: Path) -> None:
     refused = train(text, whole, **{"training.epochs": 1})
-    assert refused.returncode == 2
+    assert refused.returncode == 4
     assert "training.epochs is 1, but this run has 3 already" in refused.stderr
 
 
@@ -205,7 +206,7 @@ def test_a_refused_start_leaves_no_folder_and_no_mixture(text: Path, tmp_path: P
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     refused = train(text, tmp_path / "mine")
-    assert refused.returncode == 2
+    assert refused.returncode == 4
     assert "holds other files (thesis.tex)" in refused.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
@@ -602,3 +603,55 @@ def test_loading_goes_on_to_the_next_checkpoint_when_training_removes_one(
     assert run.step == found[1].step < found[0].step
     shutil.rmtree(place)
     assert run.generate("a", max_tokens=3, seed=1).startswith("a")
+
+
+TECHNIQUES: dict[str, Any] = {
+    "training.ema_decay": 0.9, "training.gradient_noise": 0.01, "training.label_smoothing": 0.1,
+    "training.z_loss": 1e-4, "training.gradient_clip_value": 0.1, "training.gradient_clip_ratio": 0.05,
+}  # fmt: skip
+
+
+def test_fault_004_techniques_are_resumed_exactly(short_text: Path, tmp_path: Path) -> None:
+    """Noise, averages of the weights, smoothing and clipping: killed and resumed, the bytes are the same."""
+    for name, at_step in (("whole", -1), ("killed", 4)):
+        train(short_text, tmp_path / name, at_step=at_step, **SHORT, **TECHNIQUES)
+    train(short_text, tmp_path / "killed", **SHORT, **TECHNIQUES)
+    same(tmp_path / "whole", tmp_path / "killed")
+    assert "ema.safetensors" in final_bytes(tmp_path / "whole")
+
+
+def test_fault_004_control_an_average_that_begins_anew_is_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume that forgets the averages gives other ones."""
+    train_here(short_text, tmp_path / "whole", **SHORT, **TECHNIQUES)
+    with pytest.raises(Killed):
+        train_here(short_text, tmp_path / "killed", at_step=4, **SHORT, **TECHNIQUES)
+    monkeypatch.setattr("trifecta.optim.ema.Ema.load", lambda _self, _tensors: None)
+    train_here(short_text, tmp_path / "killed", **SHORT, **TECHNIQUES)
+    with pytest.raises(AssertionError):
+        same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_what_is_validated_and_used_afterwards_is_the_average(short_text: Path, tmp_path: Path) -> None:
+    """The best loss is that of the averages, `evaluate` gives it again, and a run without them is refused on resume."""
+    import trifecta
+    from trifecta.run import evaluate
+
+    train_here(short_text, tmp_path / "run", **SHORT, **TECHNIQUES)
+    events = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    last = [event for event in events if event["event"] == "evaluation"][-1]
+    assert evaluate(tmp_path / "run")["loss"] == pytest.approx(last["loss"], abs=1e-6)
+    found = trifecta.load(tmp_path / "run").model.state_dict()
+    from safetensors.torch import load_file
+
+    weights, averages = (
+        load_file(tmp_path / "run" / "checkpoints" / "final" / name)
+        for name in ("model.safetensors", "ema.safetensors")
+    )
+    name = "blocks.0.feedforward.up.weight"
+    assert torch.equal(found[name], averages[name])
+    assert not torch.equal(found[name], weights[name])
+    refused = train(short_text, tmp_path / "run", **SHORT)
+    assert refused.returncode == 4
+    assert "training.ema_decay" in refused.stderr

@@ -13,6 +13,7 @@ from trifecta.inference.generate import generate
 from trifecta.models import MODELS, Gpt, roles
 from trifecta.objectives import LossModule
 from trifecta.optim import OPTIMIZERS, Trainable
+from trifecta.optim.gradients import clip_norm
 from trifecta.training.step import update
 
 CYCLE = [3, 1, 4, 0, 5, 2, 6]
@@ -38,7 +39,7 @@ def trained(shift: int) -> tuple[Gpt, float]:
             examples = [type(e)({"tokens": w[:-2], "targets": w[2:]}) for e, w in zip(examples, windows, strict=True)]
         loss = update(
             module, optimizers, [objective.collate(examples)], number=step, learning_rate=3e-3,
-            gradient_clip_norm=1.0, seed=0, device=torch.device("cpu"), autocast=nullcontext,
+            transforms=[clip_norm(1.0)], seed=0, device=torch.device("cpu"), autocast=nullcontext,
         ).loss  # fmt: skip
     return model, loss
 

@@ -132,11 +132,8 @@ def train_here(
 
 
 def final_bytes(out: Path) -> dict[str, bytes]:
-    """Weights and moments of the last checkpoint."""
-    return {
-        name: (out / "checkpoints" / "final" / name).read_bytes()
-        for name in ("model.safetensors", "optimizer.safetensors")
-    }
+    """Weights, moments and averages of the last checkpoint."""
+    return {path.name: path.read_bytes() for path in (out / "checkpoints" / "final").glob("*.safetensors")}
 
 
 def losses(out: Path) -> list[tuple[int, str]]:

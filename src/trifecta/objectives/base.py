@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trifecta.objectives.loss import Penalties
 from trifecta.tokenizers import Tokenizer
 from trifecta.tokenizers.vocabulary import Vocabulary
 from trifecta.types import Batch, Example, LossSum
@@ -60,5 +61,5 @@ class Objective(Protocol):
     def collate(self, examples: Sequence[Example]) -> Batch:
         """A batch; deterministic."""
 
-    def loss(self, model: Any, batch: Batch) -> LossSum:
-        """Sums and counts of one batch."""
+    def loss(self, model: Any, batch: Batch, *penalties: Penalties) -> LossSum:
+        """Sums and counts of one batch; with penalties where the recipe has any for this objective."""

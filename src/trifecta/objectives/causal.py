@@ -11,7 +11,7 @@ import torch
 
 from trifecta.objectives.base import Needs, Text
 from trifecta.objectives.collate import packed
-from trifecta.objectives.loss import cross_entropy_sum
+from trifecta.objectives.loss import NO_PENALTIES, Penalties, cross_entropy_sum
 from trifecta.tokenizers.vocabulary import Vocabulary
 from trifecta.types import IGNORE, Batch, Example, LossSum
 
@@ -55,12 +55,12 @@ class Causal:
             tokens=sum(len(example.arrays["tokens"]) for example in examples),
         )
 
-    def loss(self, model: Any, batch: Batch) -> LossSum:
+    def loss(self, model: Any, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
         """Sum of next-token cross-entropies in nats, and their count."""
         output = model.hidden(**batch.inputs)
         total = cross_entropy_sum(
             output.hidden_BTD, batch.targets["targets_BT"], model.logits, model.head_parameters(),
-            vocab_size=model.vocab_size, supervised=int(batch.weights[TERM]),
+            vocab_size=model.vocab_size, supervised=int(batch.weights[TERM]), penalties=penalties,
         )  # fmt: skip
         return LossSum({TERM: (total, batch.weights[TERM])})
 

@@ -14,6 +14,7 @@ from trifecta.data.tasks import Labelled
 from trifecta.models.heads import Headed
 from trifecta.objectives.base import Needs, Text
 from trifecta.objectives.collate import arrays_of, packed
+from trifecta.objectives.loss import NO_PENALTIES, Penalties
 from trifecta.objectives.masked import SPECIAL
 from trifecta.objectives.texts import framed, shorten
 from trifecta.tokenizers.vocabulary import Vocabulary
@@ -102,7 +103,7 @@ class Classify:
             samples=len(examples), tokens=sum(len(e.arrays["tokens"]) for e in examples),
         )  # fmt: skip
 
-    def loss(self, model: Headed, batch: Batch) -> LossSum:
+    def loss(self, model: Headed, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
         """Sum over texts, and how many were right (single: the class; multi: every class)."""
         scores_NC = self.scores(model, batch)
         labels, weight = batch.targets["labels_NC"], batch.weights[TERM]
@@ -111,11 +112,14 @@ class Classify:
             total = F.mse_loss(scores_NC, labels.to(scores_NC.dtype), reduction="sum")
             return LossSum({TERM: (total, weight)})
         if self.kind == "multi":
-            total = F.binary_cross_entropy_with_logits(scores_NC, labels.to(scores_NC.dtype), reduction="sum")
+            targets = labels.to(scores_NC.dtype).lerp(scores_NC.new_tensor(0.5), penalties.label_smoothing)
+            total = F.binary_cross_entropy_with_logits(scores_NC, targets, reduction="sum")
             right = ((scores_NC > 0) == labels.bool()).all(1).sum()
             return LossSum({TERM: (total / len(self.labels), weight)}, {"accuracy": (right, count)})
         weights = None if self.class_weights is None else self.class_weights.to(scores_NC.device, scores_NC.dtype)
-        total = F.cross_entropy(scores_NC, labels[:, 0], weights, reduction="sum")
+        total = F.cross_entropy(
+            scores_NC, labels[:, 0], weights, reduction="sum", label_smoothing=penalties.label_smoothing
+        )
         right = (scores_NC.detach().argmax(1) == labels[:, 0]).sum()
         return LossSum({TERM: (total, weight)}, {"accuracy": (right, count)})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,17 +18,38 @@ CHUNK_ELEMENTS = 1 << 22
 Head = Callable[[torch.Tensor], torch.Tensor]
 
 
-class LossModule(nn.Module):
-    """Model and objective as one module, which DDP, FSDP and compile wrap as a whole."""
+@dataclass(frozen=True)
+class Penalties:
+    """What training adds to a cross-entropy, so that the model isn't too sure of itself; validation adds nothing.
 
-    def __init__(self, model: nn.Module, objective: Any):
+    label_smoothing: this share s of each target is spread evenly over all V choices (Szegedy et al., 2016):
+    -(1 - s) log p[target] - s / V * sum(log p). z_loss: times log(sum(exp(logits)))^2, which keeps logits near 0
+    (Chowdhery et al., PaLM, 2022).
+    """
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+
+NO_PENALTIES = Penalties()
+
+
+class LossModule(nn.Module):
+    """Model and objective as one module, which DDP, FSDP and compile wrap as a whole.
+
+    penalties: only while training.
+    """
+
+    def __init__(self, model: nn.Module, objective: Any, penalties: Penalties = NO_PENALTIES):
         super().__init__()
         self.model = model
         self.objective = objective
+        self.penalties = penalties
 
     def forward(self, batch: Batch) -> LossSum:
         """Sums and counts of one batch."""
-        result: LossSum = self.objective.loss(self.model, batch)
+        extra = (self.penalties,) if self.training and self.penalties != NO_PENALTIES else ()
+        result: LossSum = self.objective.loss(self.model, batch, *extra)
         return result
 
 
@@ -60,6 +82,7 @@ def cross_entropy_sum(
     supervised: int,
     chunk_elements: int = CHUNK_ELEMENTS,
     right: Right | None = None,
+    penalties: Penalties = NO_PENALTIES,
 ) -> torch.Tensor:
     """Sum over supervised positions of -log softmax(head(hidden))[target], in nats, as a scalar with gradient.
 
@@ -72,6 +95,7 @@ def cross_entropy_sum(
         chunk_elements: most logits at once; larger inputs are done in pieces whose gradients are computed during the
             forward pass, so that B x T x V logits never exist.
         right: told every position's scores, to count those whose likeliest token is the target.
+        penalties: added at each supervised position.
     """
     hidden_ND = hidden_BTD.flatten(0, -2)
     targets_N = targets_BT.flatten()
@@ -83,36 +107,59 @@ def cross_entropy_sum(
     rows = max(1, chunk_elements // vocab_size)
     if not torch.is_grad_enabled():
         starts = range(0, hidden_ND.size(0), rows)
-        pieces = [_chunk_loss(hidden_ND[i : i + rows], targets_N[i : i + rows], head, right) for i in starts]
+        pieces = [_chunk_loss(hidden_ND[i : i + rows], targets_N[i : i + rows], head, right, penalties) for i in starts]
         return torch.stack(pieces).sum()
     if hidden_ND.size(0) <= rows:
-        return _chunk_loss(hidden_ND, targets_N, head, right)
+        return _chunk_loss(hidden_ND, targets_N, head, right, penalties)
     total: torch.Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, targets_N, head, rows, right, *head_parameters
+        hidden_ND, targets_N, head, rows, right, penalties, *head_parameters
     )
     return total
 
 
-def _chunk_loss(hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, right: Right | None) -> torch.Tensor:
+def _chunk_loss(
+    hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, right: Right | None, penalties: Penalties
+) -> torch.Tensor:
     logits_NV = head(hidden_ND)
     if right is not None:
         right.add(logits_NV, targets_N)
     at_least_fp32 = torch.promote_types(logits_NV.dtype, torch.float32)
-    return F.cross_entropy(logits_NV.to(at_least_fp32), targets_N, reduction="sum")
+    logits_NV = logits_NV.to(at_least_fp32)
+    loss = F.cross_entropy(logits_NV, targets_N, reduction="sum", label_smoothing=penalties.label_smoothing)
+    if penalties.z_loss:
+        loss = loss + penalties.z_loss * logits_NV.logsumexp(-1).square().sum()
+    return loss
 
 
-def _loss_and_slopes(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of -log softmax(logits)[target], and its gradient softmax(logits) - onehot(target), in the memory of one."""
+def _loss_and_slopes(
+    logits_NV: torch.Tensor, targets_N: torch.Tensor, penalties: Penalties
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of `_chunk_loss` and its gradient, in the memory of one.
+
+    With p = softmax(logits), L = log(sum(exp(logits))), smoothing s and z-loss z the gradient is
+    (1 + 2 z L) p - (1 - s) onehot(target) - s / V.
+    """
     at_least_fp32 = torch.promote_types(logits_NV.dtype, torch.float32)
+    smoothing, z_loss = penalties.label_smoothing, penalties.z_loss
     scores_NV = torch.log_softmax(logits_NV, -1, dtype=at_least_fp32)
     targets_N1 = targets_N[:, None]
-    loss = -scores_NV.gather(1, targets_N1).sum()
+    loss = -(1 - smoothing) * scores_NV.gather(1, targets_N1).sum()
+    if smoothing:
+        loss = loss - smoothing * scores_NV.mean(-1).sum()
+    normaliser_N1 = logits_NV[:, :1].to(at_least_fp32) - scores_NV[:, :1] if z_loss else None
     slopes_NV = scores_NV.exp_()
-    slopes_NV.scatter_add_(1, targets_N1, slopes_NV.new_full(targets_N1.shape, -1.0))
+    if normaliser_N1 is not None:
+        loss = loss + z_loss * normaliser_N1.square().sum()
+        slopes_NV.mul_(1 + 2 * z_loss * normaliser_N1)
+    slopes_NV.scatter_add_(1, targets_N1, slopes_NV.new_full(targets_N1.shape, smoothing - 1))
+    if smoothing:
+        slopes_NV.sub_(smoothing / logits_NV.shape[1])
     return loss, slopes_NV.to(logits_NV.dtype)
 
 
-def guessed_loss(model: Any, batch: Batch, term: str, targets: str, counts: torch.Tensor | None = None) -> LossSum:
+def guessed_loss(
+    model: Any, batch: Batch, term: str, targets: str, penalties: Penalties, counts: torch.Tensor | None = None
+) -> LossSum:
     """Sum of the cross-entropies of a batch's targets in nats, their count, and how many were the likeliest token.
 
     counts: for each id, whether the accuracy counts it; None: all.
@@ -121,7 +168,7 @@ def guessed_loss(model: Any, batch: Batch, term: str, targets: str, counts: torc
     right = Right(output.hidden_BTD.device, counts)
     total = cross_entropy_sum(
         output.hidden_BTD, batch.targets[targets], model.logits, model.head_parameters(),
-        vocab_size=model.vocab_size, supervised=int(count), right=right,
+        vocab_size=model.vocab_size, supervised=int(count), right=right, penalties=penalties,
     )  # fmt: skip
     return LossSum({term: (total, count)}, {"accuracy": (right.number, right.total)})
 
@@ -132,7 +179,7 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, rows: int,
-        right: Right | None, *parameters: nn.Parameter,
+        right: Right | None, penalties: Penalties, *parameters: nn.Parameter,
     ) -> torch.Tensor:  # fmt: skip
         total = hidden_ND.new_zeros((), dtype=torch.promote_types(hidden_ND.dtype, torch.float32))
         hidden_grad = torch.empty_like(hidden_ND)
@@ -145,7 +192,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 logits_NV = head(chunk)
             if right is not None:
                 right.add(logits_NV, targets_N[piece])
-            loss, slopes_NV = _loss_and_slopes(logits_NV.detach(), targets_N[piece])
+            loss, slopes_NV = _loss_and_slopes(logits_NV.detach(), targets_N[piece], penalties)
             gradients = torch.autograd.grad(logits_NV, [chunk, *trained], slopes_NV)
             del logits_NV, slopes_NV  # before the next chunk makes its own
             hidden_grad[piece] = gradients[0]
@@ -161,4 +208,4 @@ class _ChunkedLoss(torch.autograd.Function):
         hidden_grad, parameter_grads = ctx.gradients
         scale = grad_outputs[0]
         scaled = (None if gradient is None else gradient * scale for gradient in parameter_grads)
-        return hidden_grad * scale, None, None, None, None, *scaled
+        return hidden_grad * scale, None, None, None, None, None, *scaled

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from trifecta.models.heads import Paired
 from trifecta.objectives.base import Needs, Text
 from trifecta.objectives.collate import arrays_of, packed
-from trifecta.objectives.loss import Right, cross_entropy_sum
+from trifecta.objectives.loss import NO_PENALTIES, Penalties, Right, cross_entropy_sum
 from trifecta.objectives.texts import framed
 from trifecta.tokenizers.vocabulary import Vocabulary
 from trifecta.types import IGNORE, Batch, Example, LossSum
@@ -120,7 +120,7 @@ class Masked:
             tokens=sum(len(example.arrays["tokens"]) for example in examples),
         )
 
-    def loss(self, model: Any, batch: Batch) -> LossSum:
+    def loss(self, model: Any, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
         """Sum of the cross-entropies of masked tokens in nats, their count, and how many were guessed."""
         kept = self.pairs != "none" and not model.segment_types
         inputs = {name: tensor for name, tensor in batch.inputs.items() if not (kept and name == "types_BT")}
@@ -128,7 +128,7 @@ class Masked:
         right = Right(output.hidden_BTD.device)
         total = cross_entropy_sum(
             output.hidden_BTD, batch.targets["targets_BT"], model.logits, model.head_parameters(),
-            vocab_size=model.vocab_size, supervised=int(count), right=right,
+            vocab_size=model.vocab_size, supervised=int(count), right=right, penalties=penalties,
         )  # fmt: skip
         result = LossSum({TERM: (total, count)}, {"accuracy": (right.number, right.total)})
         return result if self.pairs == "none" else self._with_pairs(result, model, output.hidden_BTD, batch)

@@ -12,7 +12,7 @@ from trifecta.data.tasks import Dialogue
 from trifecta.errors import DataError
 from trifecta.objectives.base import Needs, Text
 from trifecta.objectives.collate import arrays_of, token_batch
-from trifecta.objectives.loss import guessed_loss
+from trifecta.objectives.loss import NO_PENALTIES, Penalties, guessed_loss
 from trifecta.objectives.template import PLAIN, Said, Template, recent
 from trifecta.objectives.texts import shorten
 from trifecta.tokenizers.vocabulary import Vocabulary
@@ -82,6 +82,6 @@ class Prompted:
         """Dialogues packed into rows, without seeing each other."""
         return token_batch(examples, TERM, pad_id=self.vocabulary.tokenizer.eos_id, limit=self.sequence_length)
 
-    def loss(self, model: Any, batch: Batch) -> LossSum:
+    def loss(self, model: Any, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
         """Sum of the cross-entropies of the assistant's tokens in nats, their count, and how many were likeliest."""
-        return guessed_loss(model, batch, TERM, "targets_BT")
+        return guessed_loss(model, batch, TERM, "targets_BT", penalties)

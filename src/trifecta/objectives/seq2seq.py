@@ -10,7 +10,7 @@ import numpy as np
 from trifecta.data.tasks import Pair
 from trifecta.objectives.base import Int64, Needs, Text
 from trifecta.objectives.collate import arrays_of, written_batch
-from trifecta.objectives.loss import guessed_loss
+from trifecta.objectives.loss import NO_PENALTIES, Penalties, guessed_loss
 from trifecta.objectives.span import start_id
 from trifecta.tokenizers.vocabulary import Vocabulary
 from trifecta.types import Batch, Example, LossSum
@@ -56,9 +56,9 @@ class Seq2Seq:
         """Pairs packed into rows: the sources of a row and the targets of that row belong together."""
         return written_batch(examples, TERM, pad_id=self.pad_id, limits=self._limits)
 
-    def loss(self, model: Any, batch: Batch) -> LossSum:
+    def loss(self, model: Any, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
         """Sum of the cross-entropies of written tokens in nats, their count, and how many were likeliest."""
-        return guessed_loss(model, batch, TERM, "targets_BU")
+        return guessed_loss(model, batch, TERM, "targets_BU", penalties)
 
 
 def _ended(ids: Int64, eos_id: int, limit: int) -> tuple[Int64, int]:

@@ -12,7 +12,7 @@ import torch
 from trifecta.errors import RecipeError
 from trifecta.objectives.base import Needs, Text
 from trifecta.objectives.collate import arrays_of, written_batch
-from trifecta.objectives.loss import guessed_loss
+from trifecta.objectives.loss import NO_PENALTIES, Penalties, guessed_loss
 from trifecta.tokenizers import Tokenizer
 from trifecta.tokenizers.vocabulary import Vocabulary
 from trifecta.types import Batch, Example, LossSum
@@ -117,9 +117,9 @@ class Span:
         """Examples packed into rows: the inputs of a row and the targets of that row belong together."""
         return written_batch(examples, TERM, pad_id=self.pad_id, limits=self._limits)
 
-    def loss(self, model: Any, batch: Batch) -> LossSum:
+    def loss(self, model: Any, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
         """Sum of the cross-entropies of written tokens in nats, their count, and how many tokens of text were right."""
-        return guessed_loss(model, batch, TERM, "targets_BU", self._ordinary)
+        return guessed_loss(model, batch, TERM, "targets_BU", penalties, self._ordinary)
 
 
 def start_id(tokenizer: Tokenizer) -> int:

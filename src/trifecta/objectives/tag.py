@@ -16,6 +16,7 @@ from trifecta.data.tasks import Tagged
 from trifecta.models.heads import Headed
 from trifecta.objectives.base import Needs, Text
 from trifecta.objectives.collate import arrays_of, packed
+from trifecta.objectives.loss import NO_PENALTIES, Penalties
 from trifecta.objectives.masked import SPECIAL
 from trifecta.objectives.texts import framed
 from trifecta.objectives.windows import hidden_of, owners, places_of, window_starts
@@ -109,13 +110,13 @@ class Tag:
             samples=len(examples), tokens=sum(len(example.arrays["tokens"]) for example in examples),
         )  # fmt: skip
 
-    def loss(self, model: Headed, batch: Batch) -> LossSum:
+    def loss(self, model: Headed, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
         """Sum over words in nats, their count, and how many tags were right."""
         labels_N, count = batch.targets["labels_N"], batch.weights[TERM]
         scores_NC = self.scores(model, batch)
         right = (scores_NC.detach().argmax(1) == labels_N).sum()
-        return LossSum({TERM: (F.cross_entropy(scores_NC, labels_N, reduction="sum"), count)},
-                       {"accuracy": (right, count)})  # fmt: skip
+        total = F.cross_entropy(scores_NC, labels_N, reduction="sum", label_smoothing=penalties.label_smoothing)
+        return LossSum({TERM: (total, count)}, {"accuracy": (right, count)})
 
     def scores(self, model: Headed, batch: Batch) -> Tensor:
         """Scores of each judged word, (N, C), in the order of the examples."""

@@ -74,6 +74,9 @@ ALIASES: Mapping[str, Alias] = {
     **{f"{home}{name}": Alias("training.gradient_clip_norm")
        for name in ("clipnorm", "max_grad_norm") for home in ("training.", "training.optimizer.")},
     "training.optimizer.learning_rate": Alias("training.learning_rate"),
+    **{f"{home}label_smoothing": Alias("training.label_smoothing") for home in ("", "objective.", "model.")},
+    "training.clipvalue": Alias("training.gradient_clip_value"),
+    "training.optimizer.clipvalue": Alias("training.gradient_clip_value"),
     "training.lr": Alias("training.learning_rate"),
     "training.num_workers": Alias("data.num_workers"),
     "training.sequence_length": Alias("data.sequence_length"),
@@ -91,7 +94,7 @@ TYPE_NAMES: Mapping[str, Mapping[str, str]] = {
 NOT_YET: frozenset[str] = frozenset({
     "strategy", "search_method", "num_trials", "loss", "metrics", "input", "layers",
     "network", "CheckpointEveryN", "BlockSize", "CausalMask",
-    "MultiHead", "label_smoothing",
+    "MultiHead",
 })  # fmt: skip
 """Names of keys and types that people know from elsewhere and that trifecta doesn't have yet."""
 

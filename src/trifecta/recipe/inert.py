@@ -73,6 +73,13 @@ _PAIRED = ("seq2seq", "prompted")
 _MARKED = ("tag", "answer")
 """Objectives whose data has fields of fixed names."""
 
+
+def _no_smoothing(recipe: Recipe) -> bool:
+    objective = recipe.objective
+    apart = objective.type == "answer" or (objective.type == "classify" and objective.kind == "regression")
+    return apart and bool(recipe.training.label_smoothing)
+
+
 INERT: tuple[Inert, ...] = (
     Inert("model.rope_theta", ("model.position",), lambda r: _position(r) != "rope",
           "only rotary positions have a base", "remove it, or set model.position to rope"),
@@ -131,6 +138,13 @@ INERT: tuple[Inert, ...] = (
       for name in ("lora_alpha", "lora_dropout", "lora_targets")),
     Inert("training.optimizer.nesterov", ("training.optimizer.momentum",), _no_nesterov,
           "without momentum there is nothing to look ahead with", "set training.optimizer.momentum, or remove it"),
+    Inert("training.label_smoothing", ("objective.type",), _no_smoothing,
+          "numbers and places in a text have no neighbours to share with", "remove it"),
+    Inert("training.z_loss", ("objective.type",),
+          lambda r: bool(r.training.z_loss) and r.objective.type not in (*_SHOWN, *_PAIRED),
+          "only tokens have such a loss", "remove it"),
+    Inert("training.gradient_noise_decay", ("training.gradient_noise",), lambda r: not r.training.gradient_noise,
+          "there is no noise", "set training.gradient_noise, or remove it"),
     Inert("training.evaluate_every_n_steps", ("training.max_steps",),
           lambda r: _beyond_last_step(r.training.evaluate_every_n_steps, r),
           "the run ends before", "choose a smaller number, or remove it"),

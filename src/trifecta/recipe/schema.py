@@ -104,6 +104,30 @@ class Training(Section):
     gradient_clip_norm: float | None = key(
         1.0, "Longest allowed global L2 norm of the gradient; null switches clipping off.", resume="recorded", gt=0
     )
+    gradient_clip_value: float | None = key(
+        None, "Largest allowed element of the gradient, by its amount. Default: no such limit.", resume="recorded", gt=0
+    )
+    gradient_clip_ratio: float | None = key(
+        None, "Longest allowed gradient of each row of a matrix (of the whole of anything else), as a share of its "
+        "weights' norm (adaptive clipping, Brock et al., 2021). Default: no such limit.", resume="recorded", gt=0,
+    )  # fmt: skip
+    gradient_noise: float = key(
+        0.0, "Variance of Gaussian noise added to the gradients, at update n divided by (1 + n) ** "
+        "gradient_noise_decay (Neelakantan et al., 2015).", resume="recorded", ge=0,
+    )  # fmt: skip
+    gradient_noise_decay: float = key(0.55, "How fast gradient_noise falls.", resume="recorded", ge=0, le=10)
+    label_smoothing: float = key(
+        0.0, "Share of each target that is spread evenly over all tokens or classes (Szegedy et al., 2016); validation "
+        "has none.", resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    z_loss: float = key(
+        0.0, "Times log(sum(exp(logits)))^2, added to the loss of each token: keeps logits near 0 (PaLM, 2022: 1e-4).",
+        resume="recorded", ge=0,
+    )  # fmt: skip
+    ema_decay: float | None = key(
+        None, "Keep a running average of the weights, average <- d * average + (1 - d) * weight after each update; "
+        "it is what is validated, saved as best, and used afterwards. Default: none.", resume="refused", gt=0, lt=1,
+    )  # fmt: skip
     validation_split: float = key(
         0.1, "Share of the text to validate on: whole documents, or the end of the text when there are fewer than ten.",
         resume="refused", gt=0, lt=1,

@@ -20,7 +20,10 @@ from trifecta.models import MODELS, T5, Bert, Gpt, roles, without_memory
 from trifecta.models.layers import freeze, freeze_trained, learning_rate_ratios
 from trifecta.nn.lora import add_lora
 from trifecta.objectives import OBJECTIVES, LossModule, Objective, Text
-from trifecta.optim import OPTIMIZERS, SCHEDULES, Optimizers, Schedule, Span, Trainable
+from trifecta.objectives.loss import Penalties
+from trifecta.optim import OPTIMIZERS, SCHEDULES, Optimizers, Schedule, Span, Trainable, gradients
+from trifecta.optim.ema import Ema
+from trifecta.optim.gradients import Transform
 from trifecta.randomness import key
 from trifecta.recipe.components import Section
 from trifecta.recipe.schema import Data, Recipe
@@ -227,7 +230,28 @@ def module_of(recipe: Recipe, model: Model, objective: Objective) -> LossModule:
     """Model and objective as the module that the loop runs."""
     if recipe.execution.gradient_checkpointing:
         checkpoint_activations(model.blocks)
-    return LossModule(model, objective)
+    training = recipe.training
+    return LossModule(model, objective, Penalties(training.label_smoothing, training.z_loss))
+
+
+def transforms_of(recipe: Recipe) -> list[Transform]:
+    """What is done to the gradients of each update, in order: clipping, then noise."""
+    training = recipe.training
+    made = []
+    if training.gradient_clip_norm is not None:
+        made.append(gradients.clip_norm(training.gradient_clip_norm))
+    if training.gradient_clip_value is not None:
+        made.append(gradients.clip_value(training.gradient_clip_value))
+    if training.gradient_clip_ratio is not None:
+        made.append(gradients.clip_adaptive(training.gradient_clip_ratio))
+    if training.gradient_noise:
+        made.append(gradients.add_noise(training.gradient_noise, training.gradient_noise_decay, training.seed))
+    return made
+
+
+def ema_of(recipe: Recipe, model: torch.nn.Module) -> Ema | None:
+    """The running average of the model's weights."""
+    return None if recipe.training.ema_decay is None else Ema(model, recipe.training.ema_decay)
 
 
 def scaler_of(recipe: Recipe) -> LossScaler | None:

@@ -150,7 +150,7 @@ def _read(path: Path) -> _Weights:
         return _Weights(imported.state, imported.fields, str(path))
     found = _found(path)
     recipe = folder.read_recipe(found.folder)
-    state, training = files.read_safetensors(found.folder / "model.safetensors"), recipe.training
+    state, training = checkpoint.averaged(found), recipe.training
     if training.lora_rank is not None:
         state = merged_state(state, training.lora_alpha / training.lora_rank)
     return _Weights(state, build.fields(recipe.model), f"{path} (step {found.step})")

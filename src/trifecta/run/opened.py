@@ -63,7 +63,7 @@ class Run:
         """The model in evaluation mode, with the checkpoint's weights."""
         model = build.headed(build.bare_model_of(self.recipe, self.objective.vocabulary.size), self.objective)
         model = build.adapted(self.recipe, model)
-        checkpoint.load_model(checkpoint.Checkpoint(self.folder, self.step), model)
+        checkpoint.load_averaged(checkpoint.Checkpoint(self.folder, self.step), model)
         merge(model)
         return model.to(self.device).eval()
 

@@ -27,7 +27,7 @@ from trifecta.run.feed import Feed
 from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
 from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name
-from trifecta.run.samples import sample_of
+from trifecta.run.samples import Sample, sample_of
 from trifecta.run.tasks import TaskData
 from trifecta.tokenizers import Tokenizer, fingerprint
 from trifecta.tracking.journal import Journal
@@ -150,7 +150,8 @@ class _Training:
             self.notes += take_weights(model, self.recipe.training.init_from, build.fields(self.recipe.model))
         model = build.adapted(self.recipe, model).to(self.device)
         self.model = model
-        self.state = TrainState(model, build.optimizers_of(self.recipe, model), Progress())
+        optimizers, ema = build.optimizers_of(self.recipe, model), build.ema_of(self.recipe, model)
+        self.state = TrainState(model, optimizers, Progress(), ema)
         self.module = build.module_of(self.recipe, model, self.objective)
         self.root = place / folder.CHECKPOINTS
         self._restore()
@@ -294,7 +295,7 @@ class _Training:
             plan=self.plan,
             schedule=build.schedule_of(recipe, self.total_steps, self.plan.steps_per_epoch),
             learning_rate=training.learning_rate,
-            gradient_clip_norm=training.gradient_clip_norm,
+            transforms=build.transforms_of(recipe),
             max_nonfinite_steps=training.max_nonfinite_steps,
             seed=training.seed,
             device=self.device,
@@ -304,7 +305,7 @@ class _Training:
         )
         progress.status = "running"
         services = Services(
-            evaluate=lambda: self._evaluate(stop), sample=sample_of(recipe, self.model, self.validation),
+            evaluate=lambda: self._evaluate(stop), sample=self._sample(),
             save=self._save, emit=self.emit, stop_requested=stop,
         )  # fmt: skip
         cadence = Cadence(
@@ -358,14 +359,26 @@ class _Training:
         }
 
     def _evaluate(self, stop: StopRequest) -> Evaluation | None:
-        return evaluate(
-            self.module,
-            self.validation.in_order(self.recipe.training.batch_size),
-            device=self.device,
-            autocast=build.autocast_of(self.recipe, self.device),
-            text_bytes=self.data.validation.bytes if self.objective.covers_text else None,
-            should_stop=lambda: stop() is not None,
-        )
+        with self.state.averaged():
+            return evaluate(
+                self.module,
+                self.validation.in_order(self.recipe.training.batch_size),
+                device=self.device,
+                autocast=build.autocast_of(self.recipe, self.device),
+                text_bytes=self.data.validation.bytes if self.objective.covers_text else None,
+                should_stop=lambda: stop() is not None,
+            )
+
+    def _sample(self) -> Sample | None:
+        sample = sample_of(self.recipe, self.model, self.validation)
+        if sample is None:
+            return None
+
+        def averaged() -> tuple[str, str]:
+            with self.state.averaged():
+                return sample()
+
+        return averaged
 
     def _save(self, reason: str) -> None:
         progress = self.state.progress

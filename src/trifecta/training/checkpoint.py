@@ -17,12 +17,14 @@ from typing import Any
 import torch
 
 from trifecta.errors import CheckpointError
+from trifecta.optim.ema import Ema
 from trifecta.training import files
 from trifecta.training.state import Progress, TrainState
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 PARTIAL = ".partial-"
+EMA = "ema.safetensors"
 NEEDED = frozenset({"model.safetensors", "optimizer.safetensors", "state.json", "recipe.yaml", "tokenizer.json"})
 """What a checkpoint without which isn't one."""
 
@@ -63,7 +65,10 @@ def save(root: Path, state: TrainState, texts: dict[str, str], *, reason: str) -
         ResourceError: the disk is full or the folder can't be written; what was there before is untouched.
     """
     model, optimizer = model_tensors(state.model), state.optimizers.state_tensors()
-    needed = files.safetensors_bytes(model) + files.safetensors_bytes(optimizer) + sum(map(len, texts.values()))
+    tensors = {"model.safetensors": model, "optimizer.safetensors": optimizer}
+    if state.ema is not None:
+        tensors[EMA] = state.ema.averages
+    needed = sum(map(files.safetensors_bytes, tensors.values())) + sum(map(len, texts.values()))
     step = state.progress.step
     state_text = json.dumps({"format": FORMAT, "reason": reason, "progress": state.progress.to_json()}, indent=1)
     place = root / folder_name(step)
@@ -77,8 +82,7 @@ def save(root: Path, state: TrainState, texts: dict[str, str], *, reason: str) -
             manifest: dict[str, Any] = {"format": FORMAT, "step": step, "files": {}}
             listed = manifest["files"]
             write: dict[str, Callable[[files.HashingWriter], None]] = {
-                "model.safetensors": lambda w: files.write_safetensors(w, model),
-                "optimizer.safetensors": lambda w: files.write_safetensors(w, optimizer),
+                **{name: _tensor_writer(found) for name, found in tensors.items()},
                 **{name: _text_writer(text) for name, text in {**texts, "state.json": state_text}.items()},
             }
             for name, writer in write.items():
@@ -94,6 +98,10 @@ def save(root: Path, state: TrainState, texts: dict[str, str], *, reason: str) -
             shutil.rmtree(partial, ignore_errors=True)
             raise
     return Checkpoint(place, step)
+
+
+def _tensor_writer(tensors: dict[str, torch.Tensor]) -> Callable[[files.HashingWriter], None]:
+    return lambda writer: files.write_safetensors(writer, tensors)
 
 
 def _text_writer(text: str) -> Callable[[files.HashingWriter], None]:
@@ -246,7 +254,23 @@ def load_model(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
     Raises:
         CheckpointError: names or shapes differ, or a weight isn't finite; each is named.
     """
+    _take(files.read_safetensors(checkpoint.folder / "model.safetensors"), model, checkpoint.folder)
+
+
+def averaged(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The weights that were validated: the averages where there are some, else those of the last update."""
     tensors = files.read_safetensors(checkpoint.folder / "model.safetensors")
+    if (checkpoint.folder / EMA).exists():
+        tensors |= files.read_safetensors(checkpoint.folder / EMA)
+    return tensors
+
+
+def load_averaged(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
+    """Copies the weights that were validated into a model; errors as in `load_model`."""
+    _take(averaged(checkpoint), model, checkpoint.folder)
+
+
+def _take(tensors: dict[str, torch.Tensor], model: torch.nn.Module, folder: Path) -> None:
     wanted = model_tensors(model)
     problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
     problems += [f"{name} isn't part of this model" for name in tensors.keys() - wanted.keys()]
@@ -258,9 +282,7 @@ def load_model(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
         elif tensors[name].is_floating_point() and not tensors[name].isfinite().all():
             problems.append(f"{name} holds NaN or infinity")
     if problems:
-        raise CheckpointError(
-            "the weights don't fit the model:\n  " + "\n  ".join(sorted(problems)), where=str(checkpoint.folder)
-        )
+        raise CheckpointError("the weights don't fit the model:\n  " + "\n  ".join(sorted(problems)), where=str(folder))
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(tensors[name])
@@ -277,7 +299,19 @@ def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
             "optimizer.safetensors doesn't fit the model:\n  " + "\n  ".join(problems), where=str(checkpoint.folder)
         )
     state.optimizers.load_state_tensors(moments)
+    if state.ema is not None:
+        _load_ema(checkpoint, state.ema)
     state.progress = progress
+
+
+def _load_ema(checkpoint: Checkpoint, ema: Ema) -> None:
+    path = checkpoint.folder / EMA
+    if not path.exists():
+        raise CheckpointError(f"{EMA} is missing: this run had no average of its weights", where=str(checkpoint.folder))
+    try:
+        ema.load(files.read_safetensors(path))
+    except KeyError as error:
+        raise CheckpointError(f"{EMA} doesn't fit the model: {error}", where=str(checkpoint.folder)) from error
 
 
 def point(root: Path, name: str, checkpoint: Checkpoint) -> None:

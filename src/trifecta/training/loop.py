@@ -7,7 +7,7 @@ validation, sample and save of a step happen once, in that order, before the nex
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from trifecta.evaluation.evaluate import Evaluation
 from trifecta.evaluation.metrics import perplexity
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Schedule
+from trifecta.optim.gradients import Transform
 from trifecta.training.plan import MicroBatch, Plan
 from trifecta.training.state import TrainState
 from trifecta.training.step import Update, update
@@ -35,7 +36,7 @@ class Stepping:
     plan: Plan
     schedule: Schedule
     learning_rate: float
-    gradient_clip_norm: float | None
+    transforms: Sequence[Transform]
     max_nonfinite_steps: int
     seed: int
     device: torch.device
@@ -85,10 +86,12 @@ def steps(state: TrainState, how: Stepping) -> Generator[StepReport, None, None]
         learning_rate = how.learning_rate * how.schedule(number)
         done = update(
             how.module, state.optimizers, batches, number=number, learning_rate=learning_rate,
-            gradient_clip_norm=how.gradient_clip_norm, seed=how.seed, device=how.device, autocast=how.autocast,
+            transforms=how.transforms, seed=how.seed, device=how.device, autocast=how.autocast,
             scaler=how.scaler,
         )  # fmt: skip
         now = time.perf_counter()
+        if state.ema is not None and not done.skipped:
+            state.ema.update(number)
         _count(state, done, now - started, how.scaler)
         yield StepReport(
             step=number, epoch=epoch, loss=done.loss, grad_norm=done.grad_norm, learning_rate=learning_rate,

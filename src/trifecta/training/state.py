@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
 from trifecta.optim import Optimizers
+from trifecta.optim.ema import Ema
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -67,8 +69,13 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """Model, optimizer and progress."""
+    """Model, optimizer, progress, and where the recipe wants one the running average of the weights."""
 
     model: nn.Module
     optimizers: Optimizers
     progress: Progress
+    ema: Ema | None = None
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the model has the weights that are validated and used: their average, where there is one."""
+        return nullcontext() if self.ema is None else self.ema.applied()

@@ -13,7 +13,7 @@ import torch
 from trifecta.evaluation.metrics import Means
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Optimizers
-from trifecta.optim.gradients import clip_by_global_norm, global_norm
+from trifecta.optim.gradients import Transform, global_norm
 from trifecta.randomness import seed_dropout
 from trifecta.types import Batch, LossSum
 
@@ -42,7 +42,7 @@ def update(
     *,
     number: int,
     learning_rate: float,
-    gradient_clip_norm: float | None,
+    transforms: Sequence[Transform],
     seed: int,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
@@ -54,7 +54,7 @@ def update(
     the gradient of the one big batch. If the loss or the gradient is not finite, weights and moments stay untouched.
 
     Args:
-        module: batch -> LossSum. number: of this update, from 1.
+        module: batch -> LossSum. number: of this update, from 1. transforms: what is done to the gradients, in order.
     """
     weights: dict[str, float] = defaultdict(float)
     for batch in batches:
@@ -83,8 +83,8 @@ def update(
     norm = float(global_norm(parameters))
     finite = math.isfinite(loss) and math.isfinite(norm)
     if finite:
-        if gradient_clip_norm is not None:
-            clip_by_global_norm(parameters, norm, gradient_clip_norm)
+        for transform in transforms:
+            transform(parameters, norm, number)
         optimizers.set_learning_rate(learning_rate)
         optimizers.step()
     optimizers.zero_grad()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trifecta.optim import OPTIMIZERS, Optimizers, Trainable
-from trifecta.optim.gradients import clip_by_global_norm, global_norm
+from trifecta.optim.gradients import clip_norm, global_norm
 from trifecta.optim.muon import Muon, orthogonalise
 
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
@@ -153,17 +153,17 @@ def test_numeric_021_clipping() -> None:
     exact = torch.cat([g.double().flatten() for g in before]).norm()
     norm = float(global_norm(parameters))
     assert norm == pytest.approx(float(exact), rel=1e-6)
-    clip_by_global_norm(parameters, norm, norm * 2)
+    clip_norm(norm * 2)(parameters, norm, 1)
     for p, gradient in zip(parameters, before, strict=True):
         assert torch.equal(p.grad, gradient), "below the limit nothing is touched"  # type: ignore[arg-type]
-    clip_by_global_norm(parameters, norm, 1.0)
+    clip_norm(1.0)(parameters, norm, 1)
     assert float(global_norm(parameters)) == pytest.approx(1.0, rel=1e-6)
 
 
 def test_group_008_gradient_of_norm_1000_is_scaled_by_a_thousandth() -> None:
     parameter = nn.Parameter(torch.zeros(4))
     parameter.grad = torch.full((4,), 500.0)
-    clip_by_global_norm([parameter], float(global_norm([parameter])), 1.0)
+    clip_norm(1.0)([parameter], float(global_norm([parameter])), 1)
     assert torch.equal(parameter.grad, torch.full((4,), 0.5))
 
 

@@ -75,7 +75,7 @@ class World:
 
     def run(self) -> World:
         stepping = Stepping(
-            module=self.module, plan=self.plan, schedule=lambda _: 1.0, learning_rate=0.01, gradient_clip_norm=None,
+            module=self.module, plan=self.plan, schedule=lambda _: 1.0, learning_rate=0.01, transforms=(),
             max_nonfinite_steps=3, seed=1, device=torch.device("cpu"), autocast=nullcontext, load=self.load,
         )  # fmt: skip
         services = Services(
