@@ -32,7 +32,7 @@ class Batch:
 
     inputs: tensors by name (`tokens_BT`). targets: integer tensors prefilled with IGNORE (`targets_BT`).
     weights: the count by which each loss term's total will be divided (`{"next_token": 1536.0}`).
-    samples: of the data set; rows may hold several. tokens: positions that aren't padding.
+    samples: of the data set; rows may hold several. tokens: positions that aren't padding; patches of images.
     """
 
     inputs: Mapping[str, torch.Tensor]
@@ -43,8 +43,8 @@ class Batch:
 
     @property
     def positions(self) -> int:
-        """Positions computed, padding among them."""
-        return sum(tensor.numel() for name, tensor in self.inputs.items() if "tokens_" in name)
+        """Positions computed, padding among them; images have none."""
+        return sum(tensor.numel() for name, tensor in self.inputs.items() if "tokens_" in name) or self.tokens
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""

@@ -26,10 +26,12 @@ SHORT: dict[str, Any] = {
 
 
 def all_settings(config: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What is common to all runs, less what a BERT has no use for, and what is asked for."""
+    """What is common to all runs, less what a BERT or a ViT has no use for, and what is asked for."""
     common = dict(SETTINGS)
-    if config.startswith("bert"):
+    if config.startswith(("bert", "auto-vit")):
         del common["tracking.sample.max_tokens"]
+    if config == "auto-vit":
+        del common["data.sequence_length"]
     return common | settings
 
 

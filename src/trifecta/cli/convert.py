@@ -29,7 +29,7 @@ def import_(
         bool, typer.Option("--allow-pickle", metavar="", help="Read pickled weights too, and nothing else of them.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Make a run of a Hugging Face model: GPT-2, Llama, Qwen3, Starcoder2, BERT, RoBERTa, DistilBERT, ModernBERT, T5.
+    """Make a run of a Hugging Face model: GPT-2, Llama, Qwen3, Starcoder2, four kinds of BERT, T5, ViT.
 
     Example: trifecta import Downloads/bert-base-uncased -o runs/bert
     """
@@ -37,6 +37,10 @@ def import_(
 
     made = convert.import_folder(source, out, allow_pickle=allow_pickle)
     _tell(made)
+    if made.model_type == "vit":
+        print(f"Ask it: trifecta predict {made.folder} IMAGE")
+        print(f"Teach it other classes: trifecta finetune {made.folder} FOLDER --task images")
+        return
     print(f"Measure it on your text: trifecta evaluate {made.folder} --data book.txt")
     print(f"Train it on: trifecta train book.txt --config {made.folder}/recipe.yaml --load-weights {made.folder}")
 
@@ -66,10 +70,12 @@ def export(
         return
     made = convert.export_run(run, out)
     _tell(made)
-    print(f"Load it: transformers.AutoTokenizer.from_pretrained({str(made.folder)!r})")
+    auto = "AutoImageProcessor" if made.model_type == "vit" else "AutoTokenizer"
+    print(f"Load it: transformers.{auto}.from_pretrained({str(made.folder)!r})")
 
 
 def _tell(made: Conversion) -> None:
     for note in made.notes:
         print(f"note: {note}")
-    print(f"{made.model_type} with {made.parameters:,} parameters and {made.vocab_size:,} tokens: {made.folder}")
+    tokens = f" and {made.vocab_size:,} tokens" if made.vocab_size else ""
+    print(f"{made.model_type} with {made.parameters:,} parameters{tokens}: {made.folder}")

@@ -29,7 +29,8 @@ def finetune(
         ),
     ] = None,
     task: Annotated[
-        str, typer.Option(metavar="TASK", help="classify, tag, answer, translate, summarize, generate, text or chat.")
+        str,
+        typer.Option(metavar="TASK", help="classify, tag, answer, translate, summarize, generate, text, chat, images."),
     ] = "classify",
     epochs: options.Epochs = None,
     max_steps: options.MaxSteps = None,

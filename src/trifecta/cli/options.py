@@ -74,7 +74,7 @@ Preset = Annotated[
     ),
 ]  # fmt: skip
 Arch = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Architecture: gpt, bert or t5.", rich_help_panel=_RECIPE)
+    str | None, typer.Option(metavar="NAME", help="Architecture: gpt, bert, t5 or vit.", rich_help_panel=_RECIPE)
 ]
 SequenceLength = Annotated[
     int | None, typer.Option(metavar="TOKENS", help="Tokens in a training sequence.", rich_help_panel=_RECIPE)

@@ -22,7 +22,7 @@ def predict(
         typer.Argument(
             metavar="[FILE|TEXT]...", show_default=False,
             help="Texts, files (.txt: one on each line; .csv, .tsv, .jsonl: columns as in training, labels not needed; "
-            "SQuAD's .json), or - for lines of standard input.",
+            "SQuAD's .json; images), or - for lines of standard input.",
         ),
     ] = None,
     context: Annotated[
@@ -79,11 +79,11 @@ def predict(
             trained, records, context=context, batch_size=batch_size, top_k=top_k, progress=progress, **writing
         )
     for record, prediction in zip(records, found, strict=True):
+        what = runner.name_of(record)
         if json:
-            name = {"id": record.id} if record.id is not None else {}
-            print(to_json({**name, "text": record.text, **prediction}))
+            print(to_json({**what, **prediction}))
         else:
-            for line in lines_of(record.text, prediction):
+            for line in lines_of(list(what.values())[-1], prediction):
                 print(_safe(line))
 
 

@@ -49,6 +49,21 @@ def classify(model: Any, objective: Any, texts: Sequence[Unlabelled], options: O
     return results
 
 
+def classify_images(model: Any, objective: Any, images: Sequence[Any], options: Options) -> list[Prediction]:
+    """label, probability and probabilities of each image, which is read when its turn comes.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    found: list[Prediction] = []
+    for start in range(0, len(images), options.batch_size):
+        examples = [objective.prepare(image) for image in images[start : start + options.batch_size]]
+        scores_NC = objective.scores(model, objective.collate(examples).to(device_of(model))).cpu()
+        found += [_class(objective, scores_C) for scores_C in scores_NC]
+        options.progress(len(found) / len(images))
+    return found
+
+
 def _class(objective: Any, scores_C: Tensor) -> Prediction:
     if objective.kind == "regression":
         return {"value": objective.value(float(scores_C[0]))}
@@ -111,5 +126,6 @@ PREDICTORS: dict[str, Predictor] = {
     "masked": fill_gaps,
     "seq2seq": write_targets,
     "span": fill_spans,
+    "images": classify_images,
 }
 """objective.type -> what makes its predictions."""

@@ -13,10 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trifecta.models import T5, Bert, Gpt, part_sizes, roles, without_memory
+from trifecta.models import T5, Bert, Gpt, Vit, part_sizes, roles, without_memory
 
-_STATE_FLOATS = {"adamw": (2, 2), "adam": (2, 2), "sgd": (1, 1), "muon": (1, 2)}
-"""Optimizer -> numbers kept for each element of a hidden matrix, and of any other parameter."""
+_STATE_FLOATS = {
+    "adamw": (2, 2), "adam": (2, 2), "sgd": (1, 1), "muon": (1, 2), "lion": (1, 1), "adafactor": (0, 0),
+    "custom": (2, 2),
+}  # fmt: skip
+"""Optimizer -> numbers kept for each element of a hidden matrix, and of any other parameter. Rows and columns are next
+to nothing; of a custom one nothing is known, so it counts like Adam."""
 
 _HEAP_WASTE = 1.3
 """Peak resident activations on a CPU over what autograd holds: the C library's heap fragments (measured 1.0 to 2)."""
@@ -37,7 +41,7 @@ _SMALL_MODEL, _SHORT = 1 << 24, 2048
 DECODER_SHARE = 0.25
 """Tokens that a decoder writes for each that its encoder reads: with 15 % in gaps of 3 it is 0.23."""
 
-Model = Gpt | Bert | T5
+Model = Gpt | Bert | T5 | Vit
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,8 @@ def _saved_bytes(model: Model, batch_size: int, sequence_length: int, autocast: 
     with precision, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         if isinstance(model, T5):
             model.hidden(tokens_BT, tokens_BT[:, : max(1, int(sequence_length * DECODER_SHARE))])
+        elif isinstance(model, Vit):
+            model.hidden(torch.zeros(batch_size, *model.embedding.shape))
         else:
             model.hidden(tokens_BT)
     return sum(storage.nbytes() for storage in held.values())

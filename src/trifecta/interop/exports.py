@@ -27,7 +27,7 @@ def to_hf_config(
     """Keyword arguments of our model -> their config.json as a dict.
 
     GPT: GPT-2 for learned positions; for rotary ones Starcoder2 (LayerNorm), Qwen3 (with qk_norm) or Llama. BERT: BERT
-    where norms come after additions, else ModernBERT. T5: T5.
+    where norms come after additions, else ModernBERT. T5: T5. ViT: ViT, whose classes are the caller's to add.
 
     Args:
         eos_id: end of text; it begins one too.
@@ -42,14 +42,16 @@ def to_hf_config(
     model_type = _model_type(kind, model)
     _require(model_type, model)
     config = _WRITERS[model_type](model)
+    if kind == "vit":
+        return {**config, "dtype": "float32", "model_type": model_type}
     shared = {"vocab_size": vocab_size, "bos_token_id": eos_id, "eos_token_id": eos_id, **(special or {})}
     tied = {"tie_word_embeddings": model["tie_embeddings"], "dtype": "float32", "model_type": model_type}
     return {**config, **shared, **tied}
 
 
 def _model_type(kind: Kind, model: Fields) -> str:
-    if kind == "t5":
-        return "t5"
+    if kind in ("t5", "vit"):
+        return kind
     if kind == "bert":
         return "bert" if model["norm_position"] == "post" else "modernbert"
     if model["position"] == "learned":
@@ -91,6 +93,10 @@ _EXPORTABLE: dict[str, Wanted] = {
         "qk_norm": (False,), "segment_types": (0,), "pooler": (False,),
     },
     "t5": {},
+    "vit": {
+        "pooling": ("first",), "norm": ("layernorm",), "activation": _PLAIN_ACTIVATIONS, "bias": (True,),
+        "qk_norm": (False,),
+    },
 }  # fmt: skip
 """model_type -> our settings that it can express; a setting that isn't listed can be anything. Dropout rates, of which
 theirs have fewer, don't count: they matter to training alone."""
@@ -221,7 +227,26 @@ def _t5(model: Fields) -> dict[str, Any]:
     }
 
 
+def _vit(model: Fields) -> dict[str, Any]:
+    return {
+        "architectures": ["ViTForImageClassification"],
+        "image_size": model["image_size"],
+        "patch_size": model["patch_size"],
+        "num_channels": model["channels"],
+        "hidden_size": model["d_model"],
+        "num_attention_heads": model["num_heads"],
+        "num_hidden_layers": model["num_layers"],
+        "intermediate_size": model["d_ff"],
+        "hidden_act": _PLAIN[model["activation"]],
+        "hidden_dropout_prob": _rate(model, "feedforward"),
+        "attention_probs_dropout_prob": _rate(model, "attention"),
+        "layer_norm_eps": model["norm_epsilon"],
+        "initializer_range": model["init_std"],
+        "qkv_bias": True,
+    }
+
+
 _WRITERS: dict[str, Callable[[Fields], dict[str, Any]]] = {
     "gpt2": _gpt2, "llama": _llama, "qwen3": _qwen3, "starcoder2": _starcoder2, "bert": _bert,
-    "modernbert": _modernbert, "t5": _t5,
+    "modernbert": _modernbert, "t5": _t5, "vit": _vit,
 }  # fmt: skip

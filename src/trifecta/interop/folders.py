@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from trifecta.interop.vocabularies import wordpiece_json
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 INDEX, PICKLE, VOCABULARY = "model.safetensors.index.json", "pytorch_model.bin", "vocab.txt"
+IMAGES = "preprocessor_config.json"
 _CODE = ("auto_map", "custom_pipelines", "custom_generate", "kernel_config", "use_kernels", "trust_remote_code")
 """Keys of config.json that name code or compiled kernels to load."""
 _SAFE_TORCH = (2, 10)
@@ -31,12 +32,15 @@ Reader = Callable[[Path], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Folder:
-    """config: config.json. tokenizer: the text of a tokenizer.json. notes: what was passed over."""
+    """config: config.json. tokenizer: the text of a tokenizer.json, empty for models of images. notes: what was passed
+    over. images: preprocessor_config.json, if there is one.
+    """
 
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     tokenizer: str
     notes: tuple[str, ...]
+    images: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_folder(folder: Path, read: Reader, *, allow_pickle: bool = False) -> Folder:
@@ -50,8 +54,10 @@ def read_folder(folder: Path, read: Reader, *, allow_pickle: bool = False) -> Fo
         raise CheckpointError("no such folder", where=str(folder), fix="name a folder that holds a config.json")
     config = _read_json(folder / CONFIG, "name a folder that transformers' save_pretrained wrote")
     notes = _refuse_code(config, folder)
-    tokenizer = _read_tokenizer(folder)  # before the weights, which take longer
-    return Folder(config, _read_weights(folder, read, allow_pickle), tokenizer, tuple(notes))
+    sees = config.get("model_type") == "vit"
+    tokenizer = "" if sees else _read_tokenizer(folder)  # before the weights, which take longer
+    images = _read_json(folder / IMAGES, "") if sees and (folder / IMAGES).is_file() else {}
+    return Folder(config, _read_weights(folder, read, allow_pickle), tokenizer, tuple(notes), images)
 
 
 def _read_json(path: Path, fix: str) -> dict[str, Any]:
@@ -177,6 +183,44 @@ def tokenizer_settings(special: Mapping[str, str | None], length: int | None, *,
         **({"model_max_length": length} if length else {}),
         **{name: token for name, token in special.items() if token is not None},
     }
+
+
+def image_settings(size: int, mean: list[float], std: list[float]) -> dict[str, Any]:
+    """preprocessor_config.json as a dict: resize bilinearly to a square, scale to 0 to 1, normalise."""
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": std,
+    }
+
+
+def read_image_settings(images: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of a preprocessor_config.json.
+
+    Raises:
+        CheckpointError: images are prepared in a way that ours aren't.
+    """
+    wanted = {"do_center_crop": (False, None), "do_rescale": (True,), "resample": (2,)}
+    wrong = [key for key, accepted in wanted.items() if key in images and images[key] not in accepted]
+    factor = images.get("rescale_factor", 1 / 255)
+    if not isinstance(factor, int | float) or abs(factor * 255 - 1) > 1e-3:
+        wrong.append("rescale_factor")
+    if wrong:
+        raise CheckpointError("our images are resized bilinearly and scaled to 0 to 1, and nothing is cropped; theirs "
+                              + ", ".join(f"have {key}={images[key]!r}" for key in wrong), where=IMAGES)  # fmt: skip
+    if images.get("do_normalize") is False:
+        return [0.0], [1.0]
+    found = [images.get(key) or [0.5] for key in ("image_mean", "image_std")]
+    mean, std = ([float(x) for x in (value if isinstance(value, list) else [value])] for value in found)
+    if len(mean) not in (1, channels) or len(std) not in (1, channels):
+        raise CheckpointError(f"image_mean has {len(mean)} numbers for {channels} channels", where=IMAGES)
+    return mean, std
 
 
 def as_json(content: Mapping[str, Any]) -> str:

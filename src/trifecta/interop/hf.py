@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,13 +27,14 @@ class Imported:
     """One of their models as one of ours.
 
     kind: model.type. fields: the model's keyword arguments. state: its weights, fp32; those of a head or pooler may be
-    absent where the file has none.
+    absent where the file has none. labels: the classes of a model that judges images.
     """
 
     kind: Kind
     fields: Mapping[str, Any]
     vocab_size: int
     state: Mapping[str, Tensor]
+    labels: tuple[str, ...] = ()
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
@@ -50,7 +52,12 @@ def from_hf(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Imported:
     ours = {name: tensor.float() for name, tensor in from_hf_state(state, config).items()}
     if kind_of(config) == "bert":
         fields["pooler"] = "pooler.weight" in ours
-    return Imported(kind_of(config), fields, vocab_size, ours)
+    labels: tuple[str, ...] = ()
+    if kind_of(config) == "vit":
+        named = {int(number): str(label) for number, label in (config.get("id2label") or {}).items()}
+        count = len(ours["head.weight"]) if "head.weight" in ours else len(named)
+        labels = tuple(named.get(number, f"LABEL_{number}") for number in range(count))
+    return Imported(kind_of(config), fields, vocab_size, ours, labels)
 
 
 def from_hf_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -63,12 +70,12 @@ def from_hf_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dic
     """
     fields, _ = from_hf_config(config)
     family = family_of(config["model_type"], gated=_is_gated(fields))
-    rest = _prepared(state, config, family, tied=fields["tie_embeddings"])
+    rest = _prepared(state, config, family, tied=fields.get("tie_embeddings", False))
     ours: dict[str, Tensor] = {}
     missing = []
     for row in _rows(family, {"": fields["num_layers"], "decoder.": fields.get("num_decoder_layers") or 0}):
         if (theirs := rest.pop(row.theirs, None)) is not None:
-            stacked = theirs.t() if row.transposed else theirs
+            stacked = _ours_shaped(theirs.t() if row.transposed else theirs, row)
             ours |= {
                 name: part.clone().contiguous()
                 for name, part in zip(row.ours, stacked.chunk(len(row.ours)), strict=True)
@@ -84,8 +91,10 @@ def from_hf_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dic
     return ours
 
 
-def to_hf_state(state: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
+def to_hf_state(state: Mapping[str, Tensor], model_type: str, *, channels: int = 3) -> dict[str, Tensor]:
     """Weights (or gradients) in our names -> in theirs. A tied head is left out; transformers ties it on loading.
+
+    channels: of a ViT's images, which the shape of ours doesn't tell.
 
     Raises:
         CheckpointError: a tensor that this model_type lacks, or one missing.
@@ -99,7 +108,7 @@ def to_hf_state(state: Mapping[str, Tensor], model_type: str) -> dict[str, Tenso
     for row in _rows(family, {"": _layers(state, "(encoder.)?"), "decoder.": _layers(state, "decoder.")}):
         parts = [rest.pop(name, None) for name in row.ours]
         if all(part is not None for part in parts):
-            stacked = torch.cat([part for part in parts if part is not None])
+            stacked = _theirs_shaped(torch.cat([part for part in parts if part is not None]), row, channels)
             theirs[row.theirs] = stacked.t().contiguous() if row.transposed else stacked
         elif not row.optional:
             missing += [name for name, part in zip(row.ours, parts, strict=True) if part is None]
@@ -110,6 +119,21 @@ def to_hf_state(state: Mapping[str, Tensor], model_type: str) -> dict[str, Tenso
             f"the model doesn't fit model_type {model_type!r}: missing {_names(missing)}; unknown {_names(list(rest))}"
         )
     return theirs
+
+
+def _ours_shaped(theirs: Tensor, row: Row) -> Tensor:
+    if row.shape == "row":
+        return theirs[0]
+    return theirs.flatten(1) if row.shape == "kernel" else theirs
+
+
+def _theirs_shaped(ours: Tensor, row: Row, channels: int) -> Tensor:
+    if row.shape == "row":
+        return ours[None]
+    if row.shape == "same":
+        return ours
+    side = math.isqrt(ours.shape[1] // channels)
+    return ours.view(len(ours), channels, side, side)
 
 
 def _is_gated(fields: Mapping[str, Any]) -> bool:
@@ -128,7 +152,7 @@ def _rows(family: Family, layers: Mapping[str, int]) -> list[Row]:
         number = layers["decoder." if row.ours[0].startswith("decoder.") else ""]
         for i in range(number if "{i}" in row.theirs else 1):
             ours = tuple(name.replace("{i}", str(i)) for name in row.ours)
-            rows.append(Row(ours, row.theirs.replace("{i}", str(i)), row.transposed, row.optional))
+            rows.append(replace(row, ours=ours, theirs=row.theirs.replace("{i}", str(i))))
     return rows
 
 
@@ -164,7 +188,10 @@ def _newest_name(name: str, family: Family) -> str:
     """TensorFlow's `gamma` and `beta` as `weight` and `bias`; files of a bare model have no prefix."""
     name = re.sub(r"(LayerNorm|layer_norm)\.gamma$", r"\1.weight", name)
     name = re.sub(r"(LayerNorm|layer_norm)\.beta$", r"\1.bias", name)
-    return name if name.startswith((family.prefix, *family.outside)) else f"{family.prefix}{name}"
+    name = name if name.startswith((family.prefix, *family.outside)) else f"{family.prefix}{name}"
+    for pattern, older in family.renamed:
+        name = re.sub(pattern, older, name)
+    return name
 
 
 def _names(names: list[str]) -> str:

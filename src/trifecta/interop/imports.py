@@ -280,9 +280,36 @@ def _t5(config: Config) -> Read:
     return fields, get("vocab_size", 32128)
 
 
+def _vit(config: Config) -> Read:
+    _refuse(config, {"qkv_bias": (True,)})
+    get = config.get
+    sizes = [size if isinstance(size, int) else tuple(size) for size in (get("image_size", 224), get("patch_size", 16))]
+    sides = [size if isinstance(size, int) else size[0] for size in sizes]
+    if any(isinstance(size, tuple) and len(set(size)) > 1 for size in sizes):
+        _refuse(config, {"image_size": (sides[0],), "patch_size": (sides[1],)})
+    fields = {
+        "image_size": sides[0],
+        "patch_size": sides[1],
+        "channels": get("num_channels", 3),
+        "d_model": get("hidden_size", 768),
+        "num_heads": get("num_attention_heads", 12),
+        "num_layers": get("num_hidden_layers", 12),
+        "d_ff": get("intermediate_size", 3072),
+        "dropout": get("hidden_dropout_prob", 0.0),
+        "attention_dropout": get("attention_probs_dropout_prob", 0.0),
+        "pooling": "first",
+        "norm": "layernorm",
+        "norm_epsilon": get("layer_norm_eps", 1e-12),
+        "activation": _function(config, "hidden_act", "gelu", ACTIVATIONS),
+        "bias": True,
+        "init_std": get("initializer_range", 0.02),
+    }
+    return fields, 0
+
+
 READERS: dict[str, Callable[[Config], Read]] = {
     "gpt2": _gpt2, "llama": _llama, "qwen3": _qwen3, "starcoder2": _starcoder2,
-    "bert": _bert, "roberta": _bert, "distilbert": _distilbert, "modernbert": _modernbert, "t5": _t5,
+    "bert": _bert, "roberta": _bert, "distilbert": _distilbert, "modernbert": _modernbert, "t5": _t5, "vit": _vit,
 }  # fmt: skip
 _KINDS = dict.fromkeys(("gpt2", "llama", "qwen3", "starcoder2"), "GPT") | dict.fromkeys(
-    ("bert", "roberta", "distilbert", "modernbert"), "BERT") | {"t5": "T5"}  # fmt: skip
+    ("bert", "roberta", "distilbert", "modernbert"), "BERT") | {"t5": "T5", "vit": "ViT"}  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["gpt", "bert", "t5"]
+Kind = Literal["gpt", "bert", "t5", "vit"]
 """A recipe's model.type."""
 
 
@@ -14,13 +14,15 @@ class Row:
     """Our tensors, stacked by output feature, are their one tensor; `{i}` stands for the layer.
 
     transposed: theirs is (in, out), as in GPT-2's Conv1D. optional: absent without biases, with a tied head, or in
-    files of a model without a head.
+    files of a model without a head. shape: theirs has a first dimension of 1 more (row), or is a convolution's (out,
+    channels, side, side), of which ours is (out, channels * side * side) (kernel).
     """
 
     ours: tuple[str, ...]
     theirs: str
     transposed: bool = False
     optional: bool = False
+    shape: Literal["same", "row", "kernel"] = "same"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Family:
 
     rows: the first is the token embedding. prefix: of all their names but those that begin with one of `outside`; files
     of the bare model lack it. head: their head's matrix, a copy of the embedding where it is tied. ignored: endings of
-    what isn't read: buffers, copies, and heads for other tasks.
+    what isn't read: buffers, copies, and heads for other tasks. renamed: patterns of the names that newer versions of
+    transformers have in memory, and what stands for them in files.
     """
 
     kind: Kind
@@ -38,6 +41,7 @@ class Family:
     outside: tuple[str, ...]
     head: str
     ignored: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 def _linear(ours: tuple[str, ...], theirs: str, *, transposed: bool = False, optional: bool = False) -> list[Row]:
@@ -202,6 +206,31 @@ def _t5(gated: bool) -> list[Row]:
     return rows
 
 
+_E, _I = "vit.embeddings", "vit.encoder.layer.{i}"
+_VIT = [
+    Row(("embedding.first.weight",), f"{_E}.cls_token", shape="row"),
+    Row(("embedding.position.weight",), f"{_E}.position_embeddings", shape="row"),
+    Row(("embedding.patch.weight",), f"{_E}.patch_embeddings.projection.weight", shape="kernel"),
+    Row(("embedding.patch.bias",), f"{_E}.patch_embeddings.projection.bias"),
+    *_norm(f"{_B}.attention_norm", f"{_I}.layernorm_before"),
+    *_projections(f"{_B}.attention", f"{_I}.attention.attention", ("query", "key", "value", "-"))[:6],
+    *_linear((f"{_B}.attention.out",), f"{_I}.attention.output.dense"),
+    *_norm(f"{_B}.feedforward_norm", f"{_I}.layernorm_after"),
+    *_linear((f"{_B}.feedforward.up",), f"{_I}.intermediate.dense"),
+    *_linear((f"{_B}.feedforward.down",), f"{_I}.output.dense"),
+    *_norm("norm", "vit.layernorm"),
+    *_linear(("head",), "classifier", optional=True),
+]
+_VIT_RENAMED = (
+    (r"^vit\.layers\.", "vit.encoder.layer."),
+    (r"\.attention\.q_proj\.", ".attention.attention.query."),
+    (r"\.attention\.k_proj\.", ".attention.attention.key."),
+    (r"\.attention\.v_proj\.", ".attention.attention.value."),
+    (r"\.attention\.o_proj\.", ".attention.output.dense."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+)
+
 _T5_COPIES = (
     "encoder.embed_tokens.weight",
     "decoder.embed_tokens.weight",
@@ -235,6 +264,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "distilbert": Family("bert", tuple(_DISTILBERT), "distilbert.", ("vocab_",), "vocab_projector.weight"),
     "modernbert": Family("bert", tuple(_MODERNBERT), "model.", ("head.", "decoder."), "decoder.weight"),
+    "vit": Family("vit", tuple(_VIT), "vit.", ("classifier.",), "classifier.weight",
+                  (".pooler.dense.weight", ".pooler.dense.bias", ".mask_token"), _VIT_RENAMED),
     "t5": Family("t5", tuple(_t5(gated=False)), "", (), "lm_head.weight", _T5_COPIES),
     "t5 gated": Family("t5", tuple(_t5(gated=True)), "", (), "lm_head.weight", _T5_COPIES),
 }  # fmt: skip

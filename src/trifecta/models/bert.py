@@ -39,6 +39,7 @@ class Bert(Stack):
         attention_dropout: float | None = None,
         feedforward_dropout: float | None = None,
         embedding_dropout: float | None = None,
+        drop_path: float = 0.0,
         position: str = "rope",
         rope_theta: float = 10000.0,
         max_sequence_length: int | None = None,
@@ -59,7 +60,7 @@ class Bert(Stack):
         shape = Shape(
             d_model, num_heads, num_kv_heads or num_heads, num_layers, d_ff, rate(dropout, attention_dropout),
             rate(dropout, feedforward_dropout), position, rope_theta, norm, norm_position, norm_epsilon, activation,
-            qk_norm, bias, explicit=attention == "explicit",
+            qk_norm, bias, explicit=attention == "explicit", drop_path=drop_path,
         )  # fmt: skip
         embedding = Embedding(
             vocab_size, d_model, position=position, max_sequence_length=max_sequence_length,

@@ -38,6 +38,7 @@ class Gpt(Stack):
         attention_dropout: float | None = None,
         feedforward_dropout: float | None = None,
         embedding_dropout: float | None = None,
+        drop_path: float = 0.0,
         output_dropout: float = 0.0,
         position: str = "rope",
         rope_theta: float = 10000.0,
@@ -57,7 +58,7 @@ class Gpt(Stack):
         shape = Shape(
             d_model, num_heads, num_kv_heads or num_heads, num_layers, d_ff, rate(dropout, attention_dropout),
             rate(dropout, feedforward_dropout), position, rope_theta, norm, norm_position, norm_epsilon, activation,
-            qk_norm, bias, explicit=attention == "explicit",
+            qk_norm, bias, explicit=attention == "explicit", drop_path=drop_path,
         )  # fmt: skip
         embedding = Embedding(
             vocab_size, d_model, position=position, max_sequence_length=max_sequence_length,

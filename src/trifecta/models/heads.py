@@ -15,7 +15,7 @@ class Headed(nn.Module):
     """A body without its token head, and scores for classes, tags or places.
 
     Args:
-        body: a Bert or a Gpt; its own head is taken away.
+        body: a Bert, a Gpt or a Vit; its own head is taken away.
         outputs: scores at a position. dropout: before the head. std: of the head's first weights.
     """
 
@@ -39,13 +39,13 @@ class Headed(nn.Module):
         """The head's matrix, (C, D)."""
         return cast(nn.Parameter, self.head.weight)
 
-    def hidden(self, tokens_BT: Tensor, **inputs: Tensor) -> Output:
+    def hidden(self, *inputs: Tensor, **named: Tensor) -> Output:
         """The body's last hidden state."""
-        output: Output = self.body.hidden(tokens_BT, **inputs)
+        output: Output = self.body.hidden(*inputs, **named)
         return output
 
     def pooled(self, first_ND: Tensor) -> Tensor:
-        """The body's pooler over first positions, where it has one."""
+        """The body's pooler over first positions, where it has one; a ViT's takes its hidden states, (B, T, D)."""
         pooler = getattr(self.body, "pooled", None)
         return first_ND if pooler is None else pooler(first_ND)
 

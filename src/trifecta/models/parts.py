@@ -36,7 +36,7 @@ class _LeaveUnfilled(TorchFunctionMode):
 def roles(model: nn.Module) -> dict[str, Role]:
     """Role of each parameter by name, each once; a tied head is listed once, as embedding.
 
-    matrix: a hidden 2-D weight. bias: of a linear layer. norm: gains and shifts.
+    matrix: a hidden 2-D weight. bias: of a linear layer. norm: gains and shifts. embedding: also the map of patches.
     """
     named: dict[str, Role] = {}
     seen: set[int] = set()
@@ -49,7 +49,7 @@ def roles(model: nn.Module) -> dict[str, Role]:
 
 
 def _role(module: nn.Module, prefix: str, leaf: str) -> Role:
-    if isinstance(module, nn.Embedding):
+    if isinstance(module, nn.Embedding) or f"{prefix}.{leaf}".endswith("embedding.patch.weight"):
         return "embedding"
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return "norm"
@@ -75,6 +75,8 @@ def part_sizes(model: nn.Module) -> dict[str, int]:
             part = "norm"
         elif kinds[name] == "embedding":
             part = "position" if name.endswith(("position.weight", "relative.table.weight")) else "embedding"
+        elif name.endswith("embedding.patch.bias"):
+            part = "embedding"
         else:
             part = "feedforward" if ".feedforward." in name else "attention"
         sizes[part] += parameter.numel()

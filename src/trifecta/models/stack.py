@@ -21,7 +21,8 @@ class Shape:
     """What the blocks of a stack are like; the names are those of the recipe's keys.
 
     head_width: None for d_model / num_heads. attention_scale: of the scores, None for 1 / sqrt(head width).
-    relative_buckets, relative_max_distance: of position `relative`.
+    relative_buckets, relative_max_distance: of position `relative`. drop_path: of the last block; block i of L has
+    i / L of it.
     """
 
     d_model: int
@@ -44,6 +45,7 @@ class Shape:
     attention_scale: float | None = None
     relative_buckets: int = 32
     relative_max_distance: int = 128
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         _check_heads(self)
@@ -60,8 +62,8 @@ class Shape:
             explicit=self.explicit, causal=causal, head_width=self.head_width, scale=self.attention_scale,
         )  # fmt: skip
 
-    def make_block(self, *, causal: bool, cross: bool) -> Block:
-        """One layer."""
+    def make_block(self, number: int, *, causal: bool, cross: bool) -> Block:
+        """The layer of this number, from 1."""
         return Block(
             self.make_attention(causal=causal),
             FeedForward(
@@ -70,6 +72,7 @@ class Shape:
             partial(self.make_norm, self.d_model),
             pre=self.norm_position == "pre",
             cross=self.make_attention(causal=False) if cross else None,
+            drop_path=self.drop_path * number / self.num_layers,
         )
 
 
@@ -95,7 +98,9 @@ class Stack(nn.Module):
                 shape.num_heads, num_buckets=shape.relative_buckets, max_distance=shape.relative_max_distance,
                 both_ways=not causal,
             )  # fmt: skip
-        self.blocks = nn.ModuleList(shape.make_block(causal=causal, cross=cross) for _ in range(shape.num_layers))
+        self.blocks = nn.ModuleList(
+            shape.make_block(number, causal=causal, cross=cross) for number in range(1, shape.num_layers + 1)
+        )
         self.norm = shape.make_norm(shape.d_model) if shape.norm_position == "pre" else nn.Identity()
 
     def run(

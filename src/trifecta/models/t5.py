@@ -108,6 +108,7 @@ class T5(nn.Module):
         attention_dropout: float | None = None,
         feedforward_dropout: float | None = None,
         embedding_dropout: float | None = None,
+        drop_path: float = 0.0,
         output_dropout: float | None = None,
         relative_buckets: int = 32,
         relative_max_distance: int = 128,
@@ -127,6 +128,7 @@ class T5(nn.Module):
                 rate(dropout, feedforward_dropout), "relative", 10000.0, "rmsnorm", "pre", norm_epsilon, activation,
                 qk_norm=False, bias=False, explicit=attention == "explicit", head_width=head_width,
                 attention_scale=1.0, relative_buckets=relative_buckets, relative_max_distance=relative_max_distance,
+                drop_path=drop_path,
             )  # fmt: skip
 
         self.vocab_size, self.d_model, self.max_sequence_length = vocab_size, d_model, None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor, nn
 
 from trifecta.nn.attention import Attention, KeysValues, LayerCache
+from trifecta.nn.dropout import drop_path
 from trifecta.nn.feedforward import FeedForward
 
 
@@ -15,6 +17,7 @@ class Block(nn.Module):
 
     Args:
         cross: attention over another sequence, for decoders that have an encoder.
+        drop_path: rate at which a sub-layer is left out while training, for a whole row at once.
     """
 
     def __init__(
@@ -25,9 +28,10 @@ class Block(nn.Module):
         *,
         pre: bool,
         cross: Attention | None = None,
+        drop_path: float = 0.0,
     ):
         super().__init__()
-        self.pre = pre
+        self.pre, self.drop_path = pre, drop_path
         self.attention_norm = make_norm()
         self.attention = attention
         self.cross_norm = make_norm() if cross is not None else None
@@ -55,5 +59,7 @@ class Block(nn.Module):
         return self._added(x_BTD, self.feedforward_norm, self.feedforward)
 
     def _added(self, x_BTD: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
-        added: Tensor = x_BTD + layer(norm(x_BTD)) if self.pre else norm(x_BTD + layer(x_BTD))
-        return added
+        given = layer(norm(x_BTD) if self.pre else x_BTD)
+        if self.training and self.drop_path:
+            given = drop_path(given, self.drop_path)
+        return x_BTD + given if self.pre else cast(Tensor, norm(x_BTD + given))

@@ -38,6 +38,15 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     return cast(Tensor, _Dropout16.apply(x, threshold))  # type: ignore[no-untyped-call]
 
 
+def drop_path(x: Tensor, rate: float) -> Tensor:
+    """x with whole rows (first index) zeroed at this rate, the others times 1 / (1 - rate) (Huang et al., 2016).
+
+    Drawn from the device's default generator.
+    """
+    kept = torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device) >= rate
+    return x * (kept / (1 - rate)).to(x.dtype)
+
+
 class _Dropout16(torch.autograd.Function):
     """Keeps an element whose 16 random bits reach the threshold; saves one byte an element."""
 

@@ -9,6 +9,7 @@ from trifecta.objectives.answer import Answer
 from trifecta.objectives.base import Objective, Text
 from trifecta.objectives.causal import Causal
 from trifecta.objectives.classify import Classify
+from trifecta.objectives.images import Images
 from trifecta.objectives.loss import LossModule
 from trifecta.objectives.masked import Masked
 from trifecta.objectives.prompted import Prompted
@@ -25,6 +26,7 @@ OBJECTIVES: dict[str, Callable[..., Any]] = {
     "answer": Answer,
     "seq2seq": Seq2Seq,
     "prompted": Prompted,
+    "images": Images,
 }
 
 __all__ = ["OBJECTIVES", "LossModule", "Objective", "Text"]

@@ -22,15 +22,16 @@ Needs = Literal["decoder", "encoder", "encoder-decoder"]
 
 @dataclass(frozen=True)
 class Text:
-    """The text that an objective is to be trained on.
+    """The text that an objective is to be trained on, or the shape of the images.
 
     sequence_length: longest row of a batch. documents: samples are whole documents (cut where they are too long),
-    not windows of neighbouring tokens.
+    not windows of neighbouring tokens. image: side in pixels and channels of what the model sees.
     """
 
     tokenizer: Tokenizer
     sequence_length: int
     documents: bool = False
+    image: tuple[int, int] | None = None
 
     def without_end(self, tokens: Int64) -> Int64:
         """A whole document without the end of text that follows it in the store."""

@@ -53,7 +53,7 @@ class Classify:
         self.uses_pooler = pooling == "first"
         self._limit, self._head_dropout = text.sequence_length, head_dropout
         self._mean, self._scale = label_mean, label_scale
-        self.class_weights = _balanced(label_counts) if class_weights == "auto" else None
+        self.class_weights = balanced(label_counts) if class_weights == "auto" else None
 
     def headed(self, body: Any) -> Headed:
         """The body with a score for each class."""
@@ -148,7 +148,7 @@ def _first_places(members: Tensor, count: int) -> Tensor:
     return places
 
 
-def _balanced(counts: Sequence[int]) -> Tensor:
+def balanced(counts: Sequence[int]) -> Tensor:
     """n / (C * n_c): every class weighs the same in all (King and Zeng, 2001; scikit-learn's `balanced`)."""
     numbers = torch.tensor(list(counts), dtype=torch.float64).clamp(min=1)
     return (numbers.sum() / (len(numbers) * numbers)).float()

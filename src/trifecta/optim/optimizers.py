@@ -8,8 +8,12 @@ from typing import Any
 
 import torch
 
+from trifecta.optim.adafactor import Adafactor
 from trifecta.optim.adamw import AdamW, Optimizer
+from trifecta.optim.foreign import Foreign
+from trifecta.optim.lion import Lion
 from trifecta.optim.muon import Muon
+from trifecta.optim.state import decode, encode
 
 Role = str
 """matrix, embedding, head, bias or norm."""
@@ -72,41 +76,76 @@ class Optimizers:
             parameter.grad = None
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
-        """All moments and counters as `parameter name/state name`, sharing memory with the optimizer."""
+        """All moments and counters as `parameter name/state name`; tensors share memory with the optimizer.
+
+        Raises:
+            RecipeError: an optimizer of the user's keeps what can't be saved.
+        """
         tensors = {}
         for part in self.parts:
             for parameter, state in part.state.items():
                 for name, value in state.items():
-                    tensors[f"{self._names[parameter]}/{name}"] = value
+                    key, tensor = encode(self._names[parameter], name, value)
+                    tensors[key] = tensor
+            if isinstance(part, Foreign):
+                tensors |= dict(encode(owner, name, value) for owner, name, value in part.changed_settings())
         return dict(sorted(tensors.items()))
 
     def misfits(self, tensors: Mapping[str, torch.Tensor]) -> list[str]:
         """What keeps these from being this optimizer's state: foreign names or shapes, numbers that aren't finite, and
         parameters without a state where others have one."""
         parameters = {name: parameter for parameter, name in self._names.items()}
-        problems = []
+        owners, settings = self._owners(), self._settings()
+        problems, with_state = [], set()
         for key, tensor in tensors.items():
-            name = key.rpartition("/")[0]
-            if name not in parameters:
+            name, state_name, value = decode(key, tensor)
+            with_state.add(name)
+            parameter = parameters.get(name)
+            if parameter is None and name not in settings:
                 problems.append(f"{key} is of no parameter of this model")
-            elif tensor.shape not in (parameters[name].shape, torch.Size(())):
-                problems.append(f"{key} is {list(tensor.shape)}, the parameter {list(parameters[name].shape)}")
+            elif parameter is not None and not _fits(owners[parameter], parameter, state_name, value):
+                problems.append(f"{key} is {list(tensor.shape)}, the parameter {list(parameter.shape)}")
             elif not tensor.isfinite().all():
                 problems.append(f"{key} holds NaN or infinity")
-        with_state = {key.rpartition("/")[0] for key in tensors}
-        problems += [f"{name} has no state" for name in parameters if with_state and name not in with_state]
+        for name, parameter in parameters.items():
+            part = owners[parameter]
+            if with_state - settings.keys() and name not in with_state and getattr(part, "keeps_state_of_each", True):
+                problems.append(f"{name} has no state")
         return sorted(problems)
 
     def load_state_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Takes over what `state_tensors` gave; the tensors must own their memory."""
+        """Takes over what `state_tensors` gave, on each parameter's device; the tensors must own their memory."""
         parameters = {name: parameter for parameter, name in self._names.items()}
-        owner = {p: part for part in self.parts for group in part.param_groups for p in group["params"]}
+        owners, settings = self._owners(), self._settings()
         for part in self.parts:
             part.state.clear()
         for key, tensor in tensors.items():
-            name, _, state_name = key.rpartition("/")
+            name, state_name, value = decode(key, tensor)
+            if name in settings:
+                settings[name][state_name] = value
+                continue
             parameter = parameters[name]
-            owner[parameter].state[parameter][state_name] = tensor
+            part = owners[parameter]
+            stays = state_name == "step" and getattr(part, "steps_on_cpu", False)
+            if isinstance(value, torch.Tensor) and not stays:
+                value = value.to(parameter.device)
+            part.state[parameter][state_name] = value
+
+    def _owners(self) -> dict[torch.Tensor, Optimizer]:
+        return {p: part for part in self.parts for group in part.param_groups for p in group["params"]}
+
+    def _settings(self) -> dict[str, dict[str, Any]]:
+        """The groups of users' optimizers, whose settings are state too."""
+        foreign = [part for part in self.parts if isinstance(part, Foreign)]
+        return {name: group for part in foreign for name, group in part.named_groups().items()}
+
+
+def _fits(part: Optimizer, parameter: torch.Tensor, name: str, value: Any) -> bool:
+    """Whether a saved value has a shape that this optimizer keeps for the parameter."""
+    if isinstance(part, Foreign) or not isinstance(value, torch.Tensor) or value.dim() == 0:
+        return True
+    shapes = getattr(part, "state_shapes", None)
+    return tuple(value.shape) == (tuple(parameter.shape) if shapes is None else shapes(parameter).get(name))
 
 
 def adamw(
@@ -129,6 +168,27 @@ def sgd(
     """buffer <- momentum * buffer + g + weight_decay * p; p <- p - lr * buffer."""
     groups = trainable.groups(trainable.parameters, weight_decay)
     part = torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=nesterov, foreach=True)
+    return Optimizers([part], trainable)
+
+
+def lion(
+    trainable: Trainable, learning_rate: float, *, beta_1: float, beta_2: float, weight_decay: float
+) -> Optimizers:
+    """p <- p - lr * (sign(beta_1 * m + (1 - beta_1) * g) + weight_decay * p) (Chen et al., 2023)."""
+    groups = trainable.groups(trainable.parameters, weight_decay)
+    return Optimizers([Lion(groups, lr=learning_rate, betas=(beta_1, beta_2))], trainable)
+
+
+def adafactor(
+    trainable: Trainable, learning_rate: float, *, decay_exponent: float, epsilon: float, minimal_scale: float,
+    clip_threshold: float, scale_parameter: bool, relative_step: bool, weight_decay: float,
+) -> Optimizers:  # fmt: skip
+    """Second moments as rows and columns (Shazeer and Stern, 2018)."""
+    part = Adafactor(
+        trainable.groups(trainable.parameters, weight_decay), lr=learning_rate, decay_exponent=decay_exponent,
+        epsilon=epsilon, minimal_scale=minimal_scale, clip_threshold=clip_threshold, scale_parameter=scale_parameter,
+        relative_step=relative_step,
+    )  # fmt: skip
     return Optimizers([part], trainable)
 
 

@@ -6,11 +6,12 @@ Spellings come from the documents that trifecta follows: flat training keys (`st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from trifecta.errors import RecipeError
 from trifecta.recipe.keys import components, sections
+from trifecta.recipe.objects import NAMED_NULLS, OPTIMIZER_NAMES, SCHEDULE_NAMES, Leaf, lowered
 from trifecta.recipe.tree import Node, Path, Scalar, branches, clip, describe, empty, leaves, plain
 
 Convert = Callable[[Scalar], Scalar]
@@ -72,8 +73,9 @@ ALIASES: Mapping[str, Alias] = {
        for name, canonical in {"beta1": "beta_1", "beta2": "beta_2"}.items()
        for home in ("training.", "training.optimizer.")},
     **{f"{home}{name}": Alias("training.gradient_clip_norm")
-       for name in ("clipnorm", "max_grad_norm") for home in ("training.", "training.optimizer.")},
+       for name in ("clipnorm", "global_clipnorm", "max_grad_norm") for home in ("training.", "training.optimizer.")},
     "training.optimizer.learning_rate": Alias("training.learning_rate"),
+    "training.optimizer.class": Alias("training.optimizer.class_name"),
     **{f"{home}label_smoothing": Alias("training.label_smoothing") for home in ("", "objective.", "model.")},
     "training.clipvalue": Alias("training.gradient_clip_value"),
     "training.optimizer.clipvalue": Alias("training.gradient_clip_value"),
@@ -87,9 +89,19 @@ ALIASES: Mapping[str, Alias] = {
 """Spelled path -> canonical key."""
 
 TYPE_NAMES: Mapping[str, Mapping[str, str]] = {
-    "training.optimizer": {"AdamW": "adamw", "Adam": "adam", "SGD": "sgd"},
+    "training.optimizer": OPTIMIZER_NAMES,
+    "training.scheduler": SCHEDULE_NAMES,
 }
 """Other names of a component's types."""
+
+VALUE_NAMES: Mapping[str, Mapping[str, str | None]] = {
+    **{key: {name: None} for key, name in NAMED_NULLS.items()},
+    "model.init": {
+        "xavier_uniform": "xavier", "glorot": "xavier", "glorot_uniform": "xavier", "glorot_normal": "xavier_normal",
+        "he": "he_uniform", "kaiming": "he_uniform", "kaiming_uniform": "he_uniform", "kaiming_normal": "he_normal",
+    },
+}  # fmt: skip
+"""Other spellings of a key's values."""
 
 NOT_YET: frozenset[str] = frozenset({
     "strategy", "search_method", "num_trials", "loss", "metrics", "input", "layers",
@@ -108,16 +120,26 @@ def canonical(source: Node) -> tuple[Node, list[RecipeError]]:
     spelled: dict[str, str] = {}
     errors: list[RecipeError] = []
     sections_at = {_sections_renamed(path): node for path, node in branches(source)}
-    for path, leaf in leaves(source) if source.mapping else ():
+    for spelling, path, leaf in _written(source, errors):
         target, node, error = _rename(path, leaf)
         if error is not None:
             errors.append(error)
         elif target:
             clash = _put(root, target, node, sections_at)
             if clash is not None:
-                errors.append(_written_twice(".".join(target), clash, node, spelled, ".".join(path)))
-        spelled.setdefault(".".join(target), ".".join(path))
+                errors.append(_written_twice(".".join(target), clash, node, spelled, spelling))
+        spelled.setdefault(".".join(target), spelling)
     return root, errors
+
+
+def _written(source: Node, errors: list[RecipeError]) -> Iterator[Leaf]:
+    """Every leaf of a source, with objects taken apart; those that can't be read go to `errors`."""
+    for path, leaf in leaves(source) if source.mapping else ():
+        key = ".".join(_sections_renamed(path))
+        try:
+            yield from list(lowered(ALIASES[key].key if key in ALIASES else key, path, leaf))
+        except RecipeError as error:
+            errors.append(error)
 
 
 def _rename(path: Path, leaf: Node) -> tuple[Path, Node, RecipeError | None]:
@@ -133,9 +155,13 @@ def _rename(path: Path, leaf: Node) -> tuple[Path, Node, RecipeError | None]:
             if not isinstance(leaf.value, bool):
                 return (), leaf, _not_a_switch(".".join(path), alias, leaf)
             leaf = replace(leaf, value=alias.meaning[leaf.value])
+    if key in NAMED_NULLS and leaf.value is None:
+        return (), leaf, _no_value(key, leaf)
     section, _, name = key.rpartition(".")
     if name == "type" and isinstance(leaf.value, str):
         leaf = replace(leaf, value=TYPE_NAMES.get(section, {}).get(leaf.value, leaf.value))
+    elif isinstance(leaf.value, str) and leaf.value in VALUE_NAMES.get(key, {}):
+        leaf = replace(leaf, value=VALUE_NAMES[key][leaf.value])
     return tuple(key.split(".")), leaf, None
 
 
@@ -172,6 +198,11 @@ def _written_twice(key: str, first: Node, second: Node, spelled: Mapping[str, st
         f"{origin.short}",
         where=origin.where, excerpt=origin.excerpt, fix="keep one of them",
     )  # fmt: skip
+
+
+def _no_value(key: str, leaf: Node) -> RecipeError:
+    return RecipeError(f"{key}: should be a number or {NAMED_NULLS[key]}, found null", where=leaf.origin.where,
+                       excerpt=leaf.origin.excerpt, fix="write one, or remove the key")  # fmt: skip
 
 
 def _not_a_switch(spelling: str, alias: Alias, leaf: Node) -> RecipeError:

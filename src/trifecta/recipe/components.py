@@ -95,12 +95,25 @@ class FileTokenizer(Section):
     path: str = key(..., "Path of the tokenizer.json.", resume="refused", min_length=1)
 
 
+class NoTokenizer(Section):
+    """No tokens: what images need."""
+
+    type: Literal["none"] = "none"
+
+
 Tokenizer = Annotated[
-    CharTokenizer | ByteTokenizer | BpeTokenizer | WordPieceTokenizer | UnigramTokenizer | FileTokenizer,
+    CharTokenizer | ByteTokenizer | BpeTokenizer | WordPieceTokenizer | UnigramTokenizer | FileTokenizer | NoTokenizer,
     Field(discriminator="type"),
 ]
 
 # -------------------------------------------------------------------------------------------------------- models
+
+
+Init = Literal[
+    "normal", "truncated_normal", "xavier", "xavier_normal", "he_uniform", "he_normal", "orthogonal", "depth_scaled",
+    "zero_residual",
+]  # fmt: skip
+"""How matrices may begin, in every model."""
 
 
 class Gpt(Section):
@@ -129,6 +142,10 @@ class Gpt(Section):
     embedding_dropout: float | None = key(
         None, "Dropout rate of the embeddings. Default: dropout.", resume="recorded", ge=0, lt=1
     )
+    drop_path: float = key(
+        0.0, "Rate at which the last block's sub-layers are left out while training, for a whole row at once; block i "
+        "of L has i / L of it (stochastic depth, Huang et al., 2016).", resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
     output_dropout: float = key(
         0.0, "Dropout rate of the last hidden state, before the head.", resume="recorded", ge=0, lt=1
     )
@@ -164,9 +181,7 @@ class Gpt(Section):
     attention: Literal["fused", "explicit"] = key(
         "fused", "Fused scaled-dot-product attention, or an explicit mask and softmax.", resume="recorded"
     )
-    init: Literal["normal", "xavier", "depth_scaled", "zero_residual"] = key(
-        "normal", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused"
-    )
+    init: Init = key("normal", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused")
     init_std: float = key(0.02, "Standard deviation of normally distributed weights.", resume="refused", gt=0, le=100)
 
 
@@ -196,6 +211,10 @@ class Bert(Section):
     embedding_dropout: float | None = key(
         None, "Dropout rate of the embeddings. Default: dropout.", resume="recorded", ge=0, lt=1
     )
+    drop_path: float = key(
+        0.0, "Rate at which the last block's sub-layers are left out while training, for a whole row at once; block i "
+        "of L has i / L of it (stochastic depth, Huang et al., 2016).", resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
     position: Literal["rope", "learned", "sinusoidal", "none"] = key(
         "rope", "How the model knows order: rotary (Su et al., 2021), a learned table, sines (Vaswani et al., 2017), "
         "or not at all.", resume="refused",
@@ -231,9 +250,7 @@ class Bert(Section):
     attention: Literal["fused", "explicit"] = key(
         "fused", "Fused scaled-dot-product attention, or an explicit mask and softmax.", resume="recorded"
     )
-    init: Literal["normal", "xavier", "depth_scaled", "zero_residual"] = key(
-        "normal", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused"
-    )
+    init: Init = key("normal", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused")
     init_std: float = key(0.02, "Standard deviation of normally distributed weights.", resume="refused", gt=0, le=100)
 
 
@@ -265,6 +282,10 @@ class T5(Section):
     embedding_dropout: float | None = key(
         None, "Dropout rate of the embeddings. Default: dropout.", resume="recorded", ge=0, lt=1
     )
+    drop_path: float = key(
+        0.0, "Rate at which the last block's sub-layers are left out while training, for a whole row at once; block i "
+        "of L has i / L of it (stochastic depth, Huang et al., 2016).", resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
     output_dropout: float | None = key(
         None, "Dropout rate of each stack's last hidden state. Default: dropout.", resume="recorded", ge=0, lt=1
     )
@@ -282,13 +303,70 @@ class T5(Section):
     attention: Literal["fused", "explicit"] = key(
         "fused", "Fused scaled-dot-product attention, or an explicit mask and softmax.", resume="recorded"
     )
-    init: Literal["normal", "xavier", "depth_scaled", "zero_residual", "t5"] = key(
-        "t5", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused"
-    )
+    init: Init | Literal["t5"] = key("t5", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused")
     init_std: float = key(1.0, "Standard deviation of normally distributed weights.", resume="refused", gt=0, le=100)
 
 
-Model = Annotated[Gpt | Bert | T5, Field(discriminator="type")]
+class Vit(Section):
+    """An encoder that reads an image as a row of patches (Dosovitskiy et al., 2020)."""
+
+    type: Literal["vit"] = "vit"
+    image_size: int = key(
+        224, "Side of what the model sees; images of another size are resized.", resume="refused", unit="pixels", ge=1,
+        le=8192,
+    )  # fmt: skip
+    patch_size: int = key(
+        16, "Side of a patch; must divide image_size.", resume="refused", unit="pixels", ge=1, le=8192
+    )
+    channels: int = key(
+        3, "Channels of what the model sees: 3 for red, green, blue, 1 for grey; images are converted.",
+        resume="refused", ge=1, le=3,
+    )  # fmt: skip
+    d_model: int = key(192, "Width of the hidden states.", resume="refused", ge=1, le=65536)
+    num_heads: int = key(3, "Attention heads; must divide d_model.", resume="refused", ge=1, le=1024)
+    num_layers: int = key(12, "Transformer blocks.", resume="refused", ge=1, le=1000)
+    d_ff: int = key(768, "Inner width of the feed-forward layers.", resume="refused", ge=1, le=1_000_000)
+    dropout: float = key(
+        0.0, "Dropout rate of attention, feed-forward and embedding, unless one is set by itself.",
+        resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    attention_dropout: float | None = key(
+        None, "Dropout rate of attention weights and attention output. Default: dropout.",
+        resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    feedforward_dropout: float | None = key(
+        None, "Dropout rate of the feed-forward output. Default: dropout.", resume="recorded", ge=0, lt=1
+    )
+    embedding_dropout: float | None = key(
+        None, "Dropout rate of the embeddings. Default: dropout.", resume="recorded", ge=0, lt=1
+    )
+    drop_path: float = key(
+        0.0, "Rate at which the last block's sub-layers are left out while training, for a whole row at once; block i "
+        "of L has i / L of it (stochastic depth, Huang et al., 2016).", resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    pooling: Literal["first", "mean"] = key(
+        "first", "Judge by a first position of its own, [CLS], or by the mean of all patches, without [CLS] (Beyer et "
+        "al., 2022).", resume="refused",
+    )  # fmt: skip
+    norm: Literal["layernorm", "rmsnorm"] = key(
+        "layernorm", "LayerNorm (Ba et al., 2016) with gain and shift, or RMSNorm (Zhang and Sennrich, 2019) with a "
+        "gain.", resume="refused",
+    )  # fmt: skip
+    norm_epsilon: float = key(1e-6, "Added to the variance.", resume="refused", gt=0)
+    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu", "geglu_tanh"] = key(
+        "gelu", "Feed-forward non-linearity; swiglu and geglu are gated (Shazeer, 2020) and have a third matrix.",
+        resume="refused",
+    )  # fmt: skip
+    qk_norm: bool = key(False, "Normalise queries and keys of each head (Henry et al., 2020).", resume="refused")
+    bias: bool = key(True, "Give the linear layers of the blocks biases.", resume="refused")
+    attention: Literal["fused", "explicit"] = key(
+        "fused", "Fused scaled-dot-product attention, or an explicit mask and softmax.", resume="recorded"
+    )
+    init: Init = key("normal", "How matrices begin; the table is in trifecta/nn/init.py.", resume="refused")
+    init_std: float = key(0.02, "Standard deviation of normally distributed weights.", resume="refused", gt=0, le=100)
+
+
+Model = Annotated[Gpt | Bert | T5 | Vit, Field(discriminator="type")]
 
 # ----------------------------------------------------------------------------------------------------- objectives
 
@@ -414,8 +492,64 @@ class Answer(Section):
     head_dropout: float = key(0.1, "Dropout rate before the head.", resume="recorded", ge=0, lt=1)
 
 
+class Images(Section):
+    """A class for an image; learned from folders of images, one a class, or from arrays; needs a ViT.
+
+    What is random about a training image (crop, flip, colours, erasing) follows from the seed, the epoch and the
+    image's number; a validation image is as it is.
+    """
+
+    type: Literal["images"] = "images"
+    labels: list[str] = key([], "The classes. Default: those in the data, in their order.", resume="refused")
+    class_weights: Literal["equal", "auto"] = key(
+        "equal", "auto: rare classes weigh more, so that each class weighs the same in all.", resume="refused"
+    )
+    label_counts: list[Annotated[int, Field(ge=0)]] = key(
+        [], "Images of each class in the training data; found there.", resume="refused"
+    )
+    mean: list[float] = key(
+        [0.5], "Taken from each channel's values, which go from 0 to 1; one number for all channels, or one for each.",
+        resume="refused", min_length=1,
+    )  # fmt: skip
+    std: list[Annotated[float, Field(gt=0)]] = key(
+        [0.5], "What each channel's values are divided by then; one number, or one for each channel.",
+        resume="refused", min_length=1,
+    )  # fmt: skip
+    crop_padding: int = key(
+        0, "Frame each training image with this many black pixels and cut the old size out anywhere.",
+        resume="recorded", unit="pixels", ge=0, le=4096,
+    )  # fmt: skip
+    flip: float = key(0.0, "Share of the training images that are mirrored.", resume="recorded", ge=0, le=1)
+    brightness: float = key(
+        0.0, "Multiply a training image's values by a factor of 1 - b to 1 + b.", resume="recorded", ge=0, le=1
+    )
+    contrast: float = key(
+        0.0, "Scale a training image's distance from its mean grey by 1 - c to 1 + c.", resume="recorded", ge=0, le=1
+    )
+    saturation: float = key(
+        0.0, "Scale a training image's distance from grey by 1 - s to 1 + s.", resume="recorded", ge=0, le=1
+    )
+    hue: float = key(
+        0.0, "Turn a training image's hues by up to this share of the colour circle, either way.",
+        resume="recorded", ge=0, le=0.5,
+    )  # fmt: skip
+    erase: float = key(
+        0.0, "Share of the training images of which a rectangle, 2 to 33 % of the area, becomes the mean colour "
+        "(random erasing, Zhong et al., 2017).", resume="recorded", ge=0, le=1,
+    )  # fmt: skip
+    mixup: float = key(
+        0.0, "Alpha of Beta(alpha, alpha), from which the share is drawn with which two images of a batch are blended, "
+        "labels and all (MixUp, Zhang et al., 2017); 0: never.", resume="recorded", ge=0, le=100,
+    )  # fmt: skip
+    cutmix: float = key(
+        0.0, "Alpha of the share of an image that is replaced by a rectangle of another, labels in proportion (CutMix, "
+        "Yun et al., 2019); 0: never. With mixup too, each batch takes one of them.", resume="recorded", ge=0, le=100,
+    )  # fmt: skip
+    head_dropout: float = key(0.0, "Dropout rate before the head.", resume="recorded", ge=0, lt=1)
+
+
 Objective = Annotated[
-    Causal | Masked | Span | Classify | Seq2Seq | Prompted | Tag | Answer, Field(discriminator="type")
+    Causal | Masked | Span | Classify | Seq2Seq | Prompted | Tag | Answer | Images, Field(discriminator="type")
 ]
 
 # ----------------------------------------------------------------------------------------------------- optimizers
@@ -474,7 +608,51 @@ class Muon(_Betas):
     )  # fmt: skip
 
 
-Optimizer = Annotated[AdamW | Adam | Sgd | Muon, Field(discriminator="type")]
+class Lion(Section):
+    """The sign of an interpolated momentum (Chen et al., 2023); wants a learning rate 3 to 10 times below AdamW's and
+    a weight decay as much above it."""
+
+    type: Literal["lion"] = "lion"
+    beta_1: float = key(0.9, "Share of the momentum in each update.", resume="recorded", ge=0, lt=1)
+    beta_2: float = key(0.99, "Decay of the momentum.", resume="recorded", ge=0, lt=1)
+    weight_decay: float = key(0.1, "Decoupled decay of matrices.", resume="recorded", ge=0, le=100)
+
+
+class Adafactor(Section):
+    """Second moments as a row and a column of each matrix (Shazeer and Stern, 2018): next to no memory."""
+
+    type: Literal["adafactor"] = "adafactor"
+    decay_exponent: float = key(
+        0.8, "The mean of squared gradients decays by 1 - t ** -decay_exponent at update t.", resume="recorded", gt=0,
+        le=1,
+    )  # fmt: skip
+    epsilon: float = key(1e-30, "Added to squared gradients.", resume="recorded", gt=0)
+    minimal_scale: float = key(
+        1e-3, "Least root mean square of weights that scale_parameter counts with.", resume="recorded", gt=0
+    )
+    clip_threshold: float = key(1.0, "Longest root mean square of an update.", resume="recorded", gt=0)
+    scale_parameter: bool = key(
+        True, "Take the learning rate as a share of each matrix's root mean square.", resume="recorded"
+    )
+    relative_step: bool = key(True, "Use at most 1 / sqrt(t) for a learning rate at update t.", resume="recorded")
+    weight_decay: float = key(0.0, "Decoupled decay of matrices.", resume="recorded", ge=0, le=100)
+
+
+class Custom(Section):
+    """Any installed torch.optim.Optimizer by its name; it is tried out before the run begins."""
+
+    type: Literal["custom"] = "custom"
+    class_name: str = key(
+        ..., "Dotted name of an installed torch.optim.Optimizer, such as torch.optim.NAdam; its module is imported, "
+        "and it is never a path or a file.", resume="refused", pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$",
+    )  # fmt: skip
+    arguments: dict[str, Any] = key(
+        {}, "Its arguments by name, less the parameters and lr, which is training.learning_rate. A weight_decay spares "
+        "norms and biases.", resume="refused",
+    )  # fmt: skip
+
+
+Optimizer = Annotated[AdamW | Adam | Sgd | Muon | Lion | Adafactor | Custom, Field(discriminator="type")]
 
 # ------------------------------------------------------------------------------------------------------ schedules
 
@@ -555,7 +733,93 @@ class Wsd(_WithMinimum):
     decay_ratio: float = key(0.2, "Share of the steps that decay.", resume="recorded", gt=0, le=1)
 
 
+class ExponentialDecay(Section):
+    """Keras' ExponentialDecay: decay_rate ** (s / decay_steps) at update s + 1; no warm-up unless one is written."""
+
+    type: Literal["exponential_decay"] = "exponential_decay"
+    decay_steps: int = key(..., "Steps in which the rate falls by decay_rate.", resume="recorded", unit="steps", ge=1)
+    decay_rate: float = key(..., "Factor of each decay_steps.", resume="recorded", gt=0, le=1)
+    staircase: bool = key(False, "Fall in whole steps.", resume="recorded")
+
+
+class CosineDecay(Section):
+    """Keras' CosineDecay: half a cosine over decay_steps, however long the run is, and a warm-up of its own."""
+
+    type: Literal["cosine_decay"] = "cosine_decay"
+    decay_steps: int = key(..., "Steps from the peak to the minimum.", resume="recorded", unit="steps", ge=1)
+    alpha: float = key(0.0, "Last learning rate as a share of the peak.", resume="recorded", ge=0, le=1)
+    warmup_steps: int = key(0, "Steps from start_ratio to the peak.", resume="recorded", unit="steps", ge=0)
+    start_ratio: float = key(0.0, "First learning rate as a share of the peak.", resume="recorded", ge=0, le=1_000_000)
+
+
+class PiecewiseConstantDecay(Section):
+    """Keras' PiecewiseConstantDecay: factors[i] at update s + 1, where i boundaries are less than s."""
+
+    type: Literal["piecewise_constant_decay"] = "piecewise_constant_decay"
+    boundaries: list[Annotated[int, Field(ge=0)]] = key(
+        ..., "Last step of each interval but the final one, counted from 0, ascending.", resume="recorded",
+        unit="steps", min_length=1,
+    )  # fmt: skip
+    factors: list[Annotated[float, Field(ge=0)]] = key(
+        ..., "Share of the peak in each interval: one more than boundaries.", resume="recorded", min_length=2
+    )
+
+
 Scheduler = Annotated[
-    Constant | Linear | Cosine | Step | Exponential | Piecewise | InverseSqrt | OneCycle | Wsd,
+    Constant
+    | Linear
+    | Cosine
+    | Step
+    | Exponential
+    | Piecewise
+    | InverseSqrt
+    | OneCycle
+    | Wsd
+    | ExponentialDecay
+    | CosineDecay
+    | PiecewiseConstantDecay,
     Field(discriminator="type"),
 ]
+
+# ---------------------------------------------------------------------------------------------------- adversaries
+
+
+class NoAdversary(Section):
+    """Plain training."""
+
+    type: Literal["none"] = "none"
+
+
+class _Adversary(Section):
+    epsilon: float = key(
+        1.0, "Longest change of a row's embeddings (L2 norm over its positions and features).", resume="recorded", gt=0
+    )
+
+
+class Fgm(_Adversary):
+    """One step against the gradient, and a second pass (fast gradient method, Miyato et al., 2017)."""
+
+    type: Literal["fgm"] = "fgm"
+    weight: float = key(0.5, "Share of the second pass in the loss.", resume="recorded", gt=0, lt=1)
+
+
+class Pgd(_Adversary):
+    """Several steps within epsilon, and one more pass (projected gradient descent, Madry et al., 2018)."""
+
+    type: Literal["pgd"] = "pgd"
+    weight: float = key(0.5, "Share of the last pass in the loss.", resume="recorded", gt=0, lt=1)
+    steps: int = key(3, "Steps of the adversary.", resume="recorded", unit="steps", ge=1, le=100)
+    step_size: float = key(0.5, "Length of its steps.", resume="recorded", gt=0)
+
+
+class FreeLb(_Adversary):
+    """The mean of the gradients along several steps from a random place (FreeLB, Zhu et al., 2020)."""
+
+    type: Literal["freelb"] = "freelb"
+    steps: int = key(
+        3, "Steps of the adversary, each a pass of its own.", resume="recorded", unit="steps", ge=1, le=100
+    )
+    step_size: float = key(0.5, "Length of its steps.", resume="recorded", gt=0)
+
+
+Adversary = Annotated[NoAdversary | Fgm | Pgd | FreeLb, Field(discriminator="type")]

@@ -15,7 +15,7 @@ from itertools import pairwise
 from trifecta.errors import RecipeError
 from trifecta.recipe import components
 from trifecta.recipe.dump import write_value
-from trifecta.recipe.inert import Inert, has_key, silenced, value_of
+from trifecta.recipe.inert import OWN_RISE, Inert, has_key, silenced, value_of
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.tree import DEFAULT, Origin, Rank
 
@@ -93,6 +93,9 @@ def _contradictions(recipe: Recipe) -> Iterator[Conflict]:
 
 def _model(recipe: Recipe) -> Iterator[Conflict]:
     model = recipe.model
+    if isinstance(model, components.Vit):
+        yield from _vit(model)
+        return
     if isinstance(model, components.T5):
         if model.head_width is None and model.d_model % model.num_heads:
             near = _nearest_multiple(model.d_model, model.num_heads)
@@ -115,6 +118,21 @@ def _model(recipe: Recipe) -> Iterator[Conflict]:
                        f"{model.num_kv_heads}", "choose a divisor of model.num_heads")  # fmt: skip
 
 
+def _vit(model: components.Vit) -> Iterator[Conflict]:
+    if model.d_model % model.num_heads:
+        near = _nearest_multiple(model.d_model, model.num_heads)
+        yield Conflict(("model.d_model", "model.num_heads"),
+                       f"model.d_model {model.d_model} is not a multiple of model.num_heads {model.num_heads}",
+                       f"set model.d_model to {near}, or choose another number of heads")  # fmt: skip
+    if model.image_size % model.patch_size:
+        near = _nearest_multiple(model.image_size, model.patch_size)
+        yield Conflict(("model.image_size", "model.patch_size"),
+                       f"model.image_size {model.image_size} is not a multiple of model.patch_size {model.patch_size}",
+                       f"set model.image_size to {near}, or choose another model.patch_size")  # fmt: skip
+    if model.channels == 2:
+        yield Conflict(("model.channels",), "images have 1 or 3 channels, not 2", "set model.channels to 1 or 3")
+
+
 NEEDS = {
     "causal": ("gpt",),
     "masked": ("bert",),
@@ -124,6 +142,7 @@ NEEDS = {
     "answer": ("bert",),
     "seq2seq": ("t5",),
     "prompted": ("gpt",),
+    "images": ("vit",),
 }
 """Objective -> the kinds of model that can learn it."""
 
@@ -142,6 +161,12 @@ def _objective(recipe: Recipe) -> Iterator[Conflict]:
         yield Conflict(("objective.masked_ratio", "objective.random_ratio"),
                        f"objective.masked_ratio {objective.masked_ratio:g} and objective.random_ratio "
                        f"{objective.random_ratio:g} are more than 1 together", "lower one of them")  # fmt: skip
+    if isinstance(objective, components.Images):
+        yield from _images(recipe, objective)
+    elif recipe.tokenizer.type == "none":
+        yield Conflict(("tokenizer.type", "objective.type"),
+                       f"objective.type {objective.type} learns from tokens, and tokenizer.type is none",
+                       "choose another tokenizer")  # fmt: skip
     least = {"causal": 1, "span": 4, "answer": 8}.get(objective.type, 3)
     if recipe.data.sequence_length < least:
         yield Conflict(("data.sequence_length", "objective.type"),
@@ -149,12 +174,28 @@ def _objective(recipe: Recipe) -> Iterator[Conflict]:
                        f"set it to {least} or more")  # fmt: skip
 
 
+def _images(recipe: Recipe, objective: components.Images) -> Iterator[Conflict]:
+    if recipe.tokenizer.type not in ("none", "file"):
+        yield Conflict(("tokenizer.type", "objective.type"),
+                       f"images have no text, and tokenizer.type is {recipe.tokenizer.type}", "remove it")  # fmt: skip
+    channels = getattr(recipe.model, "channels", 1)
+    for name in ("mean", "std"):
+        if len(getattr(objective, name)) not in (1, channels):
+            yield Conflict((f"objective.{name}", "model.channels"),
+                           f"objective.{name} has {len(getattr(objective, name))} numbers for {channels} channels",
+                           f"give one number, or {channels}")  # fmt: skip
+    if channels == 1 and (objective.saturation or objective.hue):
+        yield Conflict(("model.channels", "objective.saturation" if objective.saturation else "objective.hue"),
+                       "grey images have neither saturation nor hue",
+                       "remove it, or set model.channels to 3")  # fmt: skip
+
+
 def _nearest_multiple(number: int, of: int) -> int:
     return max(1, round(number / of)) * of
 
 
 def _length(recipe: Recipe) -> Iterator[Conflict]:
-    if isinstance(recipe.model, components.T5):
+    if isinstance(recipe.model, components.T5 | components.Vit):
         return
     longest = recipe.model.max_sequence_length
     if recipe.model.position == "learned" and longest is not None and recipe.data.sequence_length > longest:
@@ -163,7 +204,7 @@ def _length(recipe: Recipe) -> Iterator[Conflict]:
                        f"model.max_sequence_length {longest}", "shorten the one or raise the other")  # fmt: skip
 
 
-_NEW_HEADS = ("classify", "tag", "answer")
+_NEW_HEADS = ("classify", "tag", "answer", "images")
 """Objectives with a head of their own; others score tokens."""
 
 
@@ -173,7 +214,8 @@ def _trained(recipe: Recipe) -> Iterator[Conflict]:
     if training.lora_rank is not None:
         yield from _lora(recipe)
         return
-    no_head = recipe.objective.type not in _NEW_HEADS and model.type != "bert" and model.tie_embeddings
+    tied = model.type != "bert" and getattr(model, "tie_embeddings", False)
+    no_head = recipe.objective.type not in _NEW_HEADS and tied
     blocks = max(model.num_layers, getattr(model, "num_decoder_layers", None) or 0)
     if training.freeze_body and no_head:
         yield Conflict(("training.freeze_body", "model.tie_embeddings", "objective.type"),
@@ -203,7 +245,7 @@ def _lora(recipe: Recipe) -> Iterator[Conflict]:
 def _schedule(recipe: Recipe) -> Iterator[Conflict]:
     training = recipe.training
     scheduler, warmup, total = training.scheduler, training.warmup_steps, training.max_steps
-    if warmup is not None and total is not None and warmup > total and scheduler.type != "one_cycle":
+    if warmup is not None and total is not None and warmup > total and scheduler.type not in OWN_RISE:
         yield Conflict(("training.warmup_steps", "training.max_steps"),
                        f"training.warmup_steps {warmup} is more than training.max_steps {total}",
                        "warm up for a tenth of the steps or less")  # fmt: skip
@@ -211,11 +253,17 @@ def _schedule(recipe: Recipe) -> Iterator[Conflict]:
         yield Conflict(("training.warmup_steps", "training.scheduler.decay_ratio", "training.max_steps"),
                        f"warm-up ({warmup} steps) and decay ({scheduler.decay_ratio:g} of {total} steps) overlap",
                        "shorten one of them")  # fmt: skip
-    if isinstance(scheduler, components.Piecewise):
+    if isinstance(scheduler, (components.Piecewise, components.PiecewiseConstantDecay)):
         yield from _piecewise(scheduler, total)
+    if training.learning_rate is None and training.optimizer.type in ("sgd", "custom"):
+        yield Conflict(("training.learning_rate", "training.optimizer.type"),
+                       f"training.learning_rate auto knows no rate for {training.optimizer.type}",
+                       "write a number")  # fmt: skip
 
 
-def _piecewise(scheduler: components.Piecewise, total: int | None) -> Iterator[Conflict]:
+def _piecewise(
+    scheduler: components.Piecewise | components.PiecewiseConstantDecay, total: int | None
+) -> Iterator[Conflict]:
     boundaries, factors = scheduler.boundaries, scheduler.factors
     of_boundaries, of_factors = "training.scheduler.boundaries", "training.scheduler.factors"
     if len(factors) != len(boundaries) + 1:
@@ -224,9 +272,9 @@ def _piecewise(scheduler: components.Piecewise, total: int | None) -> Iterator[C
                        f"give {len(boundaries) + 1}: one more than boundaries")  # fmt: skip
     if any(b <= a for a, b in pairwise(boundaries)):
         yield Conflict((of_boundaries,), f"{of_boundaries} must ascend", f"write {sorted(set(boundaries))}")
-    elif total is not None and boundaries[-1] >= total:
+    elif isinstance(scheduler, components.Piecewise) and total is not None and boundaries[-1] >= total:
         yield Conflict((of_boundaries, "training.max_steps"),
                        f"{of_boundaries}: {boundaries[-1]} is not before the last step, {total}",
                        "remove the boundaries that are never passed")  # fmt: skip
-    if any(b > a for a, b in pairwise(factors)):
+    if isinstance(scheduler, components.Piecewise) and any(b > a for a, b in pairwise(factors)):
         yield Conflict((of_factors,), f"{of_factors} must never rise", "use warm-up for a rising learning rate")

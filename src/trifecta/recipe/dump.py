@@ -8,6 +8,7 @@ from typing import Any
 
 from trifecta.recipe.components import Section
 from trifecta.recipe.inert import inert_keys
+from trifecta.recipe.objects import NAMED_NULLS
 from trifecta.recipe.schema import Recipe
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
@@ -45,14 +46,17 @@ def _lines(section: Section, prefix: str, inert: frozenset[str]) -> Iterator[str
     for name in _type_first(section):
         value, key = getattr(section, name), f"{prefix}{name}"
         if isinstance(value, Section):
-            yield f"{indent}{name}:"
-            yield from _lines(value, f"{key}.", inert)
+            inside = list(_lines(value, f"{key}.", inert))
+            yield from [f"{indent}{name}:", *inside] if inside else ()
         elif key not in inert:
-            yield f"{indent}{name}: {write_value(value)}"
+            shown = NAMED_NULLS[key] if value is None and key in NAMED_NULLS else write_value(value)
+            yield f"{indent}{name}: {shown}"
 
 
 def write_value(value: Any) -> str:
-    """A scalar or a list on one line."""
+    """A scalar, a list or a mapping on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_text(name)}: {write_value(item)}" for name, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(write_value(item) for item in value)}]"
     if value is None or isinstance(value, bool):

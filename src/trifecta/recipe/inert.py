@@ -44,6 +44,11 @@ def _no_nesterov(recipe: Recipe) -> bool:
     return isinstance(optimizer, (components.Sgd, components.Muon)) and optimizer.momentum == 0 and optimizer.nesterov
 
 
+def _no_scale(recipe: Recipe) -> bool:
+    optimizer = recipe.training.optimizer
+    return isinstance(optimizer, components.Adafactor) and not optimizer.scale_parameter
+
+
 def _no_spans(recipe: Recipe) -> bool:
     return isinstance(recipe.objective, components.Masked) and recipe.objective.choose != "span"
 
@@ -68,6 +73,8 @@ def _beyond_last_epoch(epochs: int | None, recipe: Recipe) -> bool:
 
 _SHOWN = ("causal", "masked", "span")
 """Objectives that learn from plain text."""
+_SEEN = ("images",)
+"""Objectives that read no text at all."""
 _PAIRED = ("seq2seq", "prompted")
 """Objectives that learn from sources and targets."""
 _MARKED = ("tag", "answer")
@@ -79,6 +86,9 @@ def _no_smoothing(recipe: Recipe) -> bool:
     apart = objective.type == "answer" or (objective.type == "classify" and objective.kind == "regression")
     return apart and bool(recipe.training.label_smoothing)
 
+
+OWN_RISE = ("one_cycle", "cosine_decay")
+"""Schedules that training.warmup_steps doesn't move."""
 
 INERT: tuple[Inert, ...] = (
     Inert("model.rope_theta", ("model.position",), lambda r: _position(r) != "rope",
@@ -98,18 +108,21 @@ INERT: tuple[Inert, ...] = (
       for name in ("max_tokens", "temperature")),
     Inert("data.samples", ("objective.type",), lambda r: r.objective.type not in _SHOWN,
           "a sample is a labelled text", "remove it"),
-    *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type in _SHOWN,
-            "only labelled data has it", "remove it, or choose another objective")
+    *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type in (*_SHOWN, *_SEEN),
+            "only labelled texts have it", "remove it, or choose another objective")
       for name in ("too_long",)),
-    *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type in (*_SHOWN, *_PAIRED, *_MARKED),
+    *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type in (*_SHOWN, *_PAIRED, *_MARKED, *_SEEN),
             "only texts with labels have it", "remove it, or choose another objective")
       for name in ("pair_field", "label_field")),
     *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type not in _PAIRED,
             "only sources with targets have it", "remove it, or choose another objective")
       for name in ("source_field", "target_field")),
-    Inert("data.text_field", ("objective.type",), lambda r: r.objective.type in (*_PAIRED, *_MARKED),
-          "pairs, tagged texts and questions have fields of other names",
+    Inert("data.text_field", ("objective.type",), lambda r: r.objective.type in (*_PAIRED, *_MARKED, *_SEEN),
+          "pairs, tagged texts, questions and images have no such field",
           "remove it; those of pairs are data.source_field and data.target_field"),
+    *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type in _SEEN,
+            "images have no text", "remove it")
+      for name in ("sequence_length", "invalid_utf8", "remove_control_characters", "collapse_whitespace", "cache_dir")),
     Inert("data.builtin", ("data.paths",), lambda r: bool(r.data.paths) and r.data.builtin is not None,
           "the text comes from data.paths", "keep one of them"),
     Inert("data.invalid_utf8", ("data.builtin",), lambda r: r.data.builtin is not None and not r.data.paths,
@@ -121,8 +134,12 @@ INERT: tuple[Inert, ...] = (
     Inert("training.epochs", ("training.max_steps",), lambda r: r.training.max_steps is not None,
           "the number of updates is given", "remove it, or set training.max_steps to null"),
     Inert("training.warmup_steps", ("training.scheduler.type",),
-          lambda r: r.training.scheduler.type == "one_cycle" and bool(r.training.warmup_steps),
-          "one_cycle has its own rise", "remove it, and set training.scheduler.rise_ratio"),
+          lambda r: r.training.scheduler.type in OWN_RISE and bool(r.training.warmup_steps),
+          "this schedule has its own rise",
+          "remove it, and set training.scheduler.rise_ratio (one_cycle) or warmup_steps (cosine_decay)"),
+    Inert("training.scheduler.start_ratio", ("training.scheduler.warmup_steps",),
+          lambda r: isinstance(r.training.scheduler, components.CosineDecay) and not r.training.scheduler.warmup_steps,
+          "without warm-up there is no other start than the peak", "set training.scheduler.warmup_steps, or remove it"),
     Inert("training.freeze_layers", ("training.freeze_body",), lambda r: r.training.freeze_body,
           "no layer is trained at all", "keep one of them"),
     Inert("training.layer_decay", ("training.freeze_body",),
@@ -138,6 +155,8 @@ INERT: tuple[Inert, ...] = (
       for name in ("lora_alpha", "lora_dropout", "lora_targets")),
     Inert("training.optimizer.nesterov", ("training.optimizer.momentum",), _no_nesterov,
           "without momentum there is nothing to look ahead with", "set training.optimizer.momentum, or remove it"),
+    Inert("training.optimizer.minimal_scale", ("training.optimizer.scale_parameter",), _no_scale,
+          "the weights' size doesn't count", "set training.optimizer.scale_parameter, or remove it"),
     Inert("training.label_smoothing", ("objective.type",), _no_smoothing,
           "numbers and places in a text have no neighbours to share with", "remove it"),
     Inert("training.z_loss", ("objective.type",),

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from trifecta.recipe.aliases import VALUE_NAMES
 from trifecta.recipe.keys import components
+from trifecta.recipe.objects import OPTIMIZER, RATE, SCHEDULER
 from trifecta.recipe.schema import Recipe
+
+_OBJECTS = {OPTIMIZER: r"\(|^\w+(\.\w+)+$", SCHEDULER: r"\("}
+"""Where objects may stand, and what they look like."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -21,6 +26,14 @@ def json_schema() -> dict[str, Any]:
         for section in sections:
             owner = definitions[owner["properties"][section]["$ref"].rpartition("/")[2]]
         owner["properties"][name] = _component(owner["properties"][name], list(components()[path].options))
+        if path in _OBJECTS:
+            owner["properties"][name]["anyOf"].append({"type": "string", "pattern": _OBJECTS[path]})
+    rate = definitions["Training"]["properties"]["learning_rate"]
+    rate["anyOf"] = [
+        *(option for option in rate["anyOf"] if option != {"type": "null"}),
+        {"enum": list(VALUE_NAMES[RATE])},
+        {"type": "string", "pattern": _OBJECTS[SCHEDULER]},
+    ]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "trifecta recipe"}
 
 

@@ -172,6 +172,8 @@ def type_text(annotation: Any) -> str:
         return "one of " + ", ".join(choices_of(annotation))
     if get_origin(annotation) is Annotated:
         return type_text(get_args(annotation)[0])
+    if get_origin(annotation) is dict:
+        return "mapping"
     if get_origin(annotation) is list:
         return f"list of {type_text(get_args(annotation)[0])}s".replace("texts", "text")
     return " or ".join(type_text(argument) for argument in get_args(annotation))

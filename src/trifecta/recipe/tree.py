@@ -34,6 +34,7 @@ class Origin:
         line, column: counted from 1, in characters; None where there are none.
         text: that line, or the argument as it was given.
         caret: column of `text` under which the caret goes, from 1.
+        below: the value's further lines, if it has some.
     """
 
     file: str
@@ -42,6 +43,7 @@ class Origin:
     column: int | None = None
     text: str | None = None
     caret: int = 1
+    below: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:

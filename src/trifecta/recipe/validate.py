@@ -57,6 +57,8 @@ def _with_types(tree: Node) -> Node:
         written = find(tree, ("objective",))
         entries = {**((written.mapping if written else None) or {}), "type": Node(objective, DEFAULT, DEFAULT)}
         tree = _put(tree, ("objective",), Node(entries, DEFAULT, DEFAULT))
+    if model is not None and model.value == "vit" and find(tree, ("tokenizer",)) is None:
+        tree = _put(tree, ("tokenizer",), Node({"type": Node("none", DEFAULT, DEFAULT)}, DEFAULT, DEFAULT))
     for path, component in components().items():
         node = find(tree, tuple(path.split(".")))
         if node is not None and node.mapping is not None and "type" not in node.mapping:
@@ -64,7 +66,7 @@ def _with_types(tree: Node) -> Node:
     return tree
 
 
-_OBJECTIVE_OF = {"bert": "masked", "t5": "span"}
+_OBJECTIVE_OF = {"bert": "masked", "t5": "span", "vit": "images"}
 """What a model learns where nothing is said, if it isn't the schema's default."""
 
 

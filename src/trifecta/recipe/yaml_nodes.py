@@ -8,13 +8,14 @@ numbers, true, false, null, lists and mappings.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 from yaml.reader import ReaderError
 
 from trifecta.errors import RecipeError
+from trifecta.recipe.pasted import Places, without_objects
 from trifecta.recipe.tree import Node, Origin, Rank, Scalar, clip
 
 MAX_CHARACTERS = 100_000
@@ -93,6 +94,7 @@ class _Builder:
     errors: list[RecipeError] = field(default_factory=list)
     built: int = 0
     parents: list[yaml.Node] = field(default_factory=list)
+    objects: Places = field(default_factory=dict)
 
     def origin(self, mark: yaml.Mark) -> Origin:
         text = self.lines[mark.line] if mark.line < len(self.lines) else ""
@@ -105,6 +107,12 @@ class _Builder:
     def build(self, node: yaml.Node, key_origin: Origin | None = None) -> Node | None:
         """The node with everything below it, or None where it is refused; an alias counts each time it is followed."""
         origin = self.origin(node.start_mark)
+        if isinstance(node, yaml.ScalarNode):
+            pasted = self.objects.get((node.start_mark.line, node.start_mark.column))
+            more = node.end_mark.line - node.start_mark.line if pasted is None else pasted.count("\n")
+            origin = replace(origin, below=tuple(self.lines[node.start_mark.line + 1 :][:more]))
+            if pasted is not None:
+                return Node(pasted, origin, key_origin or origin)
         self.built += 1
         if self.built > MAX_NODES:
             if self.built == MAX_NODES + 1:
@@ -187,20 +195,30 @@ def parse(text: str, file: str, rank: Rank) -> tuple[Node | None, list[RecipeErr
         what = f"{len(text):,} characters; a recipe has at most {MAX_CHARACTERS:,}"
         return None, [RecipeError(what, where=file, fix="is this a recipe? give text to train on as DATA")]
     builder = _Builder(file, rank, text.splitlines())
-    loader = None
     try:
-        loader = _Composer(text)
-        root = loader.get_single_node()
+        try:
+            root = _composed(text)
+        except yaml.MarkedYAMLError:
+            rest, builder.objects = without_objects(text)
+            if not builder.objects:
+                raise
+            root = _composed(rest)
     except ReaderError as error:
         return None, [_unreadable_character(error, text, file)]
     except yaml.MarkedYAMLError as error:
         return None, [_syntax_error(error, builder)]
-    finally:
-        if loader is not None:
-            loader.dispose()
     if root is None:
         return None, []
     return builder.build(root), builder.errors
+
+
+def _composed(text: str) -> yaml.Node | None:
+    loader = _Composer(text)
+    try:
+        root: yaml.Node | None = loader.get_single_node()
+    finally:
+        loader.dispose()
+    return root
 
 
 def _unreadable_character(error: ReaderError, text: str, file: str) -> RecipeError:

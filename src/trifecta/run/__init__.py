@@ -14,7 +14,7 @@ _HOMES = {
     "train": "trainer", "iterate": "trainer", "Result": "trainer",
     "load": "opened", "Run": "opened", "evaluate": "opened",
     "finetune": "finetuning",
-    "predict_texts": "predicting", "texts_of": "predicting",
+    "predict_texts": "predicting", "texts_of": "predicting", "name_of": "predicting",
     "check": "preview", "demo": "demonstration", "list_runs": "folder",
 }  # fmt: skip
 """Where each name lives: no module is named like what it holds, or it would hide it."""

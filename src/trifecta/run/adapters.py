@@ -32,6 +32,9 @@ def export_adapter(run: str | Path, out: Path) -> Conversion:
     training, objective = recipe.training, recipe.objective.type
     if training.lora_rank is None:
         raise RecipeError("this run was trained without LoRA", where=str(run), fix="export it with --to hf")
+    if recipe.model.type == "vit":
+        raise RecipeError("adapters of a ViT can't be exported by themselves", where=str(run),
+                          fix="export the whole model with --to hf")  # fmt: skip
     vocabulary = build.objective_of(recipe, load_tokenizer(found.folder / folder.TOKENIZER)).vocabulary
     fields = build.fields(recipe.model)
     if "max_sequence_length" in fields and fields["max_sequence_length"] is None:

@@ -16,15 +16,18 @@ from trifecta.data.units import Unit
 from trifecta.execution.device import resolve_device
 from trifecta.execution.memory import checkpoint_activations, require_memory
 from trifecta.execution.precision import LossScaler, autocast
-from trifecta.models import MODELS, T5, Bert, Gpt, roles, without_memory
+from trifecta.models import MODELS, T5, Bert, Gpt, Vit, roles, without_memory
 from trifecta.models.layers import freeze, freeze_trained, learning_rate_ratios
+from trifecta.models.vit import positions
 from trifecta.nn.lora import add_lora
 from trifecta.objectives import OBJECTIVES, LossModule, Objective, Text
 from trifecta.objectives.loss import Penalties
 from trifecta.optim import OPTIMIZERS, SCHEDULES, Optimizers, Schedule, Span, Trainable, gradients
 from trifecta.optim.ema import Ema
 from trifecta.optim.gradients import Transform
+from trifecta.optim.perturbations import ADVERSARIES, Passes
 from trifecta.randomness import key
+from trifecta.recipe import components
 from trifecta.recipe.components import Section
 from trifecta.recipe.schema import Data, Recipe
 from trifecta.registry import build
@@ -36,7 +39,7 @@ _TRAINING_BYTES = 16
 _FROZEN_BYTES = 4
 """A parameter's weight, gradient and two moments in fp32, and its weight alone."""
 
-Model = Gpt | Bert | T5
+Model = Gpt | Bert | T5 | Vit
 
 Report = Callable[[str, float | None], None]
 """What is being done, and which share of it is done (None when unknown)."""
@@ -188,7 +191,7 @@ def optimizers_of(recipe: Recipe, model: torch.nn.Module) -> Optimizers:
     trainable = Trainable(trained, roles(model), ratios)
     section = recipe.training.optimizer
     optimizers: Optimizers = build(
-        OPTIMIZERS, section.type, "optimizer", trainable, recipe.training.learning_rate, **fields(section)
+        OPTIMIZERS, section.type, "optimizer", trainable, recipe.training.learning_rate or 0.0, **fields(section)
     )
     return optimizers
 
@@ -205,11 +208,15 @@ def plan_of(recipe: Recipe, samples: int) -> Plan:
     )
 
 
+NO_WARMUP = ("one_cycle", "exponential_decay", "cosine_decay", "piecewise_constant_decay")
+"""Schedules that begin as they are unless training.warmup_steps is written."""
+
+
 def warmup_steps_of(recipe: Recipe, total_steps: int) -> int:
-    """training.warmup_steps, or by default 100 but at most a tenth of all steps, and none with one_cycle."""
+    """training.warmup_steps, or by default 100 but at most a tenth of all steps, and none with what has its own."""
     if recipe.training.warmup_steps is not None:
         return recipe.training.warmup_steps
-    return 0 if recipe.training.scheduler.type == "one_cycle" else min(100, total_steps // 10)
+    return 0 if recipe.training.scheduler.type in NO_WARMUP else min(100, total_steps // 10)
 
 
 def schedule_of(recipe: Recipe, total_steps: int, steps_per_epoch: int) -> Schedule:
@@ -220,9 +227,21 @@ def schedule_of(recipe: Recipe, total_steps: int, steps_per_epoch: int) -> Sched
     return schedule
 
 
+def sequence_length_of(recipe: Recipe) -> int:
+    """Positions of a row: data.sequence_length, or what an image becomes."""
+    model = recipe.model
+    if isinstance(model, components.Vit):
+        return positions(model.image_size, model.patch_size, model.pooling)
+    return recipe.data.sequence_length
+
+
 def objective_of(recipe: Recipe, tokenizer: Tokenizer) -> Any:
     """What is to be learned."""
-    text = Text(tokenizer, recipe.data.sequence_length, documents=recipe.data.samples != "windows")
+    model = recipe.model
+    text = Text(
+        tokenizer, sequence_length_of(recipe), documents=recipe.data.samples != "windows",
+        image=(model.image_size, model.channels) if isinstance(model, components.Vit) else None,
+    )  # fmt: skip
     return build(OBJECTIVES, recipe.objective.type, "objective", text, **fields(recipe.objective))
 
 
@@ -247,6 +266,14 @@ def transforms_of(recipe: Recipe) -> list[Transform]:
     if training.gradient_noise:
         made.append(gradients.add_noise(training.gradient_noise, training.gradient_noise_decay, training.seed))
     return made
+
+
+def passes_of(recipe: Recipe, model: Any) -> Passes:
+    """Forward and backward of a micro-batch: once, or against an adversary."""
+    section = recipe.training.adversary
+    embedding = getattr(getattr(model, "body", model), "embedding", None)
+    passes: Passes = build(ADVERSARIES, section.type, "adversary", embedding, **fields(section))
+    return passes
 
 
 def ema_of(recipe: Recipe, model: torch.nn.Module) -> Ema | None:

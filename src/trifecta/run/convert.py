@@ -17,13 +17,16 @@ from torch import Tensor
 from trifecta.errors import CheckpointError, RecipeError
 from trifecta.interop import folders, hf, vocabularies
 from trifecta.models.heads import Headed, Paired
+from trifecta.models.layers import bare
 from trifecta.randomness import key
+from trifecta.recipe.components import Images
 from trifecta.recipe.inert import normalised
 from trifecta.recipe.names import check_run_name
 from trifecta.recipe.schema import Recipe
 from trifecta.run import build, folder
 from trifecta.run.opened import Run, load
 from trifecta.tokenizers import Tokenizer, from_json
+from trifecta.tokenizers.nothing import NoTokenizer
 from trifecta.training import checkpoint, files
 from trifecta.training.state import Progress, TrainState
 
@@ -60,7 +63,7 @@ def import_folder(source: Path, out: Path | None = None, *, allow_pickle: bool =
         found = folders.read_folder(source, files.read_safetensors, allow_pickle=allow_pickle)
         _require_sane(found.config)
         imported = hf.from_hf(found.config, found.tensors)
-        tokenizer, recipe = recipe_of(imported, from_json(found.tokenizer), place)
+        tokenizer, recipe = recipe_of_folder(imported, found, place)
         model, drawn = _model_of(recipe, imported)
     except CheckpointError as error:
         if not error.where or (os.sep not in error.where and not error.where.startswith(str(source))):
@@ -91,6 +94,23 @@ def _require_sane(config: Mapping[str, Any]) -> None:
                                   fix="check that config.json belongs to these weights")  # fmt: skip
 
 
+def recipe_of_folder(imported: hf.Imported, found: folders.Folder, place: Path) -> tuple[Tokenizer, Recipe]:
+    """What `recipe_of` gives; a model of images has no tokenizer, and how it sees stands in another file.
+
+    Raises:
+        CheckpointError: as there, or images are prepared otherwise than ours.
+    """
+    if imported.kind != "vit":
+        return recipe_of(imported, from_json(found.tokenizer), place)
+    mean, std = folders.read_image_settings(found.images, imported.fields["channels"])
+    tree = {
+        "model": {"type": "vit", **imported.fields},
+        "tokenizer": {"type": "none"},
+        "objective": {"type": "images", "labels": list(imported.labels), "mean": mean, "std": std},
+    }
+    return NoTokenizer(), _validated(tree)
+
+
 def recipe_of(imported: hf.Imported, tokenizer: Tokenizer, place: Path) -> tuple[Tokenizer, Recipe]:
     """The tokenizer with as many tokens as the model, and the recipe of a run in the folder `place`.
 
@@ -106,12 +126,7 @@ def recipe_of(imported: hf.Imported, tokenizer: Tokenizer, place: Path) -> tuple
         "data": {"sequence_length": length},
         "objective": objective,
     }
-    try:
-        recipe = normalised(Recipe.model_validate(tree))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}"
-        raise CheckpointError(f"no recipe can say this: {what}", where=folders.CONFIG) from error
+    recipe = _validated(tree)
     vocabulary = build.objective_of(recipe, tokenizer).vocabulary
     if vocabulary.size > imported.vocab_size:
         raise CheckpointError(
@@ -123,6 +138,15 @@ def recipe_of(imported: hf.Imported, tokenizer: Tokenizer, place: Path) -> tuple
         new = {name: token_id for name, token_id in vocabulary.ids.items() if token_id >= tokenizer.vocab_size}
         tokenizer = from_json(vocabularies.with_tokens(tokenizer.to_json(), new, imported.vocab_size))
     return tokenizer, recipe
+
+
+def _validated(tree: Mapping[str, Any]) -> Recipe:
+    try:
+        return normalised(Recipe.model_validate(tree))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}"
+        raise CheckpointError(f"no recipe can say this: {what}", where=folders.CONFIG) from error
 
 
 def _objective_of(imported: hf.Imported, tokenizer: Tokenizer, room: int) -> tuple[dict[str, Any], int]:
@@ -148,9 +172,11 @@ def _model_of(recipe: Recipe, imported: hf.Imported) -> tuple[torch.nn.Module, l
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(recipe.training.seed, "init"))
         model = build.bare_model_of(recipe, imported.vocab_size)
-    wanted, given = checkpoint.model_tensors(model), imported.state
+        if imported.kind == "vit":
+            model = build.headed(model, build.objective_of(recipe, NoTokenizer()))
+    wanted, given = {bare(name): tensor for name, tensor in checkpoint.model_tensors(model).items()}, imported.state
     lacking = sorted(wanted.keys() - given.keys())
-    drawn = [name for name in lacking if name.startswith(("head_", "pooler"))]
+    drawn = [name for name in lacking if name.startswith(("head_", "pooler", *(["head."] if imported.labels else [])))]
     problems = [f"{name} is missing" for name in lacking if name not in drawn]
     problems += [f"{name} isn't part of this model" for name in sorted(given.keys() - wanted.keys())]
     for name in sorted(wanted.keys() & given.keys()):
@@ -175,6 +201,8 @@ def export_run(run: str | Path, out: Path) -> Conversion:
     """
     refuse_full(out)
     trained = load(run)
+    if trained.recipe.model.type == "vit":
+        return _export_images(trained, out)
     if isinstance(trained.model, Headed):
         raise RecipeError(
             f"a model with a head for {trained.recipe.objective.type} can't be exported", where=str(run),
@@ -192,6 +220,26 @@ def export_run(run: str | Path, out: Path) -> Conversion:
             files.replace_text(beside / name, text)
         write_weights(beside / folders.WEIGHTS, state)
     return Conversion(out, config["model_type"], _count(trained.model), config["vocab_size"], ())
+
+
+def _export_images(trained: Run, out: Path) -> Conversion:
+    """A ViT with its classifier, and how its images are prepared; it has no tokenizer."""
+    fields, objective = build.fields(trained.recipe.model), trained.recipe.objective
+    assert isinstance(objective, Images)
+    config = hf.to_hf_config(fields, 0, kind="vit")
+    config["id2label"] = {str(number): label for number, label in enumerate(objective.labels)}
+    config["label2id"] = {label: number for number, label in enumerate(objective.labels)}
+    channels = fields["channels"]
+    mean, std = (list(n) * (channels if len(n) == 1 else 1) for n in (objective.mean, objective.std))
+    state = hf.to_hf_state(
+        {bare(name): tensor for name, tensor in trained.model.state_dict().items()}, "vit", channels=channels
+    )
+    with new_folder(out) as beside:
+        files.replace_text(beside / folders.CONFIG, folders.as_json(config))
+        settings = folders.image_settings(fields["image_size"], mean, std)
+        files.replace_text(beside / folders.IMAGES, folders.as_json(settings))
+        write_weights(beside / folders.WEIGHTS, state)
+    return Conversion(out, "vit", _count(trained.model), 0, ())
 
 
 def _configs_of(trained: Run) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from trifecta.data.loader import load_batches
 from trifecta.data.packing import Documents, Windows
@@ -26,7 +26,8 @@ class Feed:
     """Batches of one part of the data: shuffled for training, in order for evaluation.
 
     What is random about a sample (gaps, say) follows from seed, part, epoch and the sample's number; in evaluation it
-    is the same each time, so that losses can be compared.
+    is the same each time, so that losses can be compared, and where it is `only_training` there is none. How the
+    samples of a batch are mixed follows from seed, epoch and the first one's number.
     """
 
     objective: Objective
@@ -56,14 +57,21 @@ class Feed:
         for index in map(int, indices):
             sample = self.samples[index]
             example = sample if isinstance(sample, Example) else self.objective.prepare(sample)
-            if self.objective.corrupts:
+            if self.objective.corrupts and (self._training or not getattr(self.objective, "only_training", False)):
                 generator = numpy_generator(self.seed, f"corrupt {self.part}", epoch, index)
                 if getattr(self.objective, "partners", False):
                     other = self.objective.prepare(self.samples[int(generator.integers(len(self.samples)))])
                     example = Example({**example.arrays, "other": other.arrays["tokens"]}, example.cut)
                 example = self.objective.corrupt(example, generator)
             examples.append(example)
+        if self._training and getattr(self.objective, "mixes", False):
+            mix = cast(Any, self.objective).mix
+            examples = mix(examples, numpy_generator(self.seed, "mix", epoch, int(indices[0])))
         return self.objective.collate(examples)
+
+    @property
+    def _training(self) -> bool:
+        return self.part == "train"
 
     def updates(self, updates: Iterator[list[MicroBatch]]) -> Iterator[list[Batch]]:
         """Each update's micro-batches as batches, prepared in worker processes if asked for."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trifecta.errors import CheckpointError, RecipeError, did_you_mean
+from trifecta.recipe.components import Images
 from trifecta.recipe.conflicts import NEEDS
 from trifecta.recipe.dump import flat
 from trifecta.recipe.schema import Recipe
@@ -42,6 +43,7 @@ TASKS: dict[str, Task] = {
     "generate": Task("seq2seq", 1e-5, 8, 5, {"objective.prefix": ""}),
     "text": Task("prompted", 3e-5, 8, 3, {"objective.template": "{system}\n{user}\n{assistant}"}),
     "chat": Task("prompted", 3e-5, 8, 3, {}),
+    "images": Task("images", 5e-5, 32, 10, {"objective.crop_padding": 2, "objective.flip": 0.5}),
 }
 """--task -> what it is. Rates, batch sizes and epochs: Devlin et al. (2018) and the documents that trifecta follows."""
 
@@ -96,6 +98,8 @@ def _settings(base: Recipe, task: Task, source: str) -> dict[str, Any]:
     narrow = max(1.0, (_WIDTH / base.model.d_model) ** 1.5)
     return {
         **model,
+        **{f"objective.{name}": getattr(base.objective, name) for name in ("mean", "std")
+           if isinstance(base.objective, Images)},
         "objective.type": task.objective,
         "data.sequence_length": base.data.sequence_length,
         "training.init_from": str(Path(source).absolute()),
@@ -107,7 +111,7 @@ def _settings(base: Recipe, task: Task, source: str) -> dict[str, Any]:
         "training.optimizer.type": "adamw",
         "training.optimizer.weight_decay": 0.01,
         **task.settings,
-    }
+    }  # fmt: skip
 
 
 def _laid_under(request: Request, settings: Mapping[str, Any]) -> Request:
@@ -118,7 +122,7 @@ def _laid_under(request: Request, settings: Mapping[str, Any]) -> Request:
 def _warnings(request: Request, base: Recipe, task: Task) -> list[str]:
     rate = request.tree().resolve(None).recipe.training.learning_rate
     usual = _settings(base, task, "")["training.learning_rate"]
-    if rate >= 20 * usual and rate >= base.training.learning_rate:
+    if rate is not None and rate >= 20 * usual and rate >= (base.training.learning_rate or 0.0):
         return [
             f"training.learning_rate {rate:g} looks like one for pretraining: fine-tuning this model usually takes "
             f"about {usual:g}; more makes it forget"

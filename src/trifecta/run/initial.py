@@ -16,7 +16,7 @@ from trifecta.models.layers import bare, is_head
 from trifecta.nn.lora import merged_state
 from trifecta.recipe.schema import Recipe
 from trifecta.run import build, folder
-from trifecta.tokenizers import Tokenizer, from_json, load_tokenizer
+from trifecta.tokenizers import Tokenizer, load_tokenizer
 from trifecta.training import checkpoint, files
 
 KERAS = (".h5", ".hdf5")
@@ -56,10 +56,10 @@ def read_base(source: str) -> Base:
     if not _is_hf(path):
         found = _found(path)
         return Base(folder.read_recipe(found.folder), load_tokenizer(found.folder / folder.TOKENIZER))
-    from trifecta.run.convert import recipe_of
+    from trifecta.run.convert import recipe_of_folder
 
-    imported, tokenizer = _read_hf(path)
-    tokenizer, recipe = recipe_of(imported, tokenizer, path)
+    imported, found_folder = _read_hf(path)
+    tokenizer, recipe = recipe_of_folder(imported, found_folder, path)
     return Base(recipe, tokenizer)
 
 
@@ -164,12 +164,13 @@ def _found(path: Path) -> checkpoint.Checkpoint:
     return folder.find_checkpoint(path, lambda message: warnings.warn(message, stacklevel=2))
 
 
-def _read_hf(path: Path) -> tuple[Any, Tokenizer]:
+def _read_hf(path: Path) -> tuple[Any, Any]:
+    """The model, and the folder's other files."""
     from trifecta.interop import folders, hf
 
     try:
         found = folders.read_folder(path, files.read_safetensors)
-        return hf.from_hf(found.config, found.tensors), from_json(found.tokenizer)
+        return hf.from_hf(found.config, found.tensors), found
     except UnsafeError as error:
         error.fix = f"`trifecta import {path} --allow-pickle` reads the weights alone and makes a run to begin with"
         raise

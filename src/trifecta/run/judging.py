@@ -27,6 +27,7 @@ from trifecta.run import build
 from trifecta.run.divided import require_known_tags
 from trifecta.run.feed import Feed
 from trifecta.run.opened import Run
+from trifecta.run.pictured import read_judged
 from trifecta.run.predicting import predict_texts
 from trifecta.run.tasks import Examples, read_task, samples_of
 from trifecta.training import checkpoint
@@ -40,11 +41,12 @@ class Judge:
     """How a task is judged.
 
     read: recipe, files -> records, which may have no labels but those of training. figures: objective, records,
-    predictions -> figures; not called where the objective predicts nothing.
+    predictions -> figures; not called where the objective predicts nothing. unlabelled: what of a record is judged.
     """
 
     read: Callable[[Recipe, Sequence[str]], list[Any]]
     figures: Callable[[Any, list[Any], list[Prediction]], Figures]
+    unlabelled: Callable[[Any], Any] = Unlabelled.of
 
 
 def evaluate_task(
@@ -59,7 +61,9 @@ def evaluate_task(
     recipe, objective = run.recipe, run.objective
     judge = lookup(JUDGES, recipe.objective.type, "task")
     records, what = _records(run, data, judge)
-    examples = [objective.prepare(sample) for sample in samples_of(objective, records)]
+    examples: list[Any] = samples_of(objective, records)
+    if not getattr(objective, "lazy", False):
+        examples = [objective.prepare(sample) for sample in examples]
     feed = Feed.of(recipe, objective, Examples(records, examples, 0, 0), training=False)
     result = evaluate(
         build.module_of(recipe, run.model, objective),
@@ -72,12 +76,12 @@ def evaluate_task(
     assert result is not None
     figures: Figures = result.metrics
     if recipe.objective.type in PREDICTORS:
-        texts = [Unlabelled.of(record) for record in records]
+        texts = [judge.unlabelled(record) for record in records]
         predictions = predict_texts(run, texts, batch_size=recipe.training.batch_size, progress=progress, **writing)
         figures = judge.figures(objective, records, predictions)
     return {
         "run": path, "step": run.step, "data": what, "records": len(records),
-        "cut": sum(example.cut > 0 for example in examples), "loss": result.loss, **figures,
+        "cut": sum(getattr(example, "cut", 0) > 0 for example in examples), "loss": result.loss, **figures,
         "seconds": time.perf_counter() - started,
     }  # fmt: skip
 
@@ -185,5 +189,6 @@ JUDGES: dict[str, Judge] = {
     "answer": Judge(lambda _, paths: read_questions(paths), _answers),
     "seq2seq": Judge(_read_pairs, _texts),
     "prompted": Judge(_read_prompts, lambda _, __, ___: {}),
+    "images": Judge(read_judged, _classes, lambda record: record),
 }
 """objective.type -> how it is judged."""

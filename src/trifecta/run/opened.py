@@ -129,11 +129,11 @@ class Run:
         ids = self._known(prompt_ids(self.objective, turns, max_tokens))
         return stream_reply(self.model, self.objective, ids, max_tokens=max_tokens, **options)
 
-    def predict(self, texts: str | Iterable[str | Sequence[str]], **options: Any) -> list[dict[str, Any]]:
+    def predict(self, texts: str | Path | Iterable[str | Path | Sequence[str]], **options: Any) -> list[dict[str, Any]]:
         """What the run says about each text, in their order: its class, its entities, the answer, what fills its gaps.
 
         Args:
-            texts: texts, or pairs such as a question and its context.
+            texts: texts, or pairs such as a question and its context; of a run on images, files and folders.
             options: context, batch_size, top_k; and how to write, for runs that write.
 
         Raises:
@@ -141,7 +141,7 @@ class Run:
         """
         from trifecta.run.predicting import predict_texts
 
-        return predict_texts(self, [texts] if isinstance(texts, str) else texts, **options)
+        return predict_texts(self, [str(texts)] if isinstance(texts, str | Path) else texts, **options)
 
     def _ids(self, prompt: str) -> list[int]:
         return self._known([int(i) for i in self.tokenizer.encode(prompt)])

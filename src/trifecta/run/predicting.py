@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from trifecta.data.images import LabelledImage
 from trifecta.data.tasks.unlabelled import STANDARD_INPUT, Unlabelled, read_unlabelled
 from trifecta.errors import RecipeError
 from trifecta.inference.judged import Options, Prediction
@@ -14,13 +15,14 @@ from trifecta.inference.predict import PREDICTORS, predict
 from trifecta.inference.write import WRITERS
 from trifecta.run import build
 from trifecta.run.opened import Run
+from trifecta.run.pictured import images_of
 
 _FILES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".conll", ".gz", ".zst", ".zstd")
 
 
 def predict_texts(
     run: Run,
-    texts: Iterable[str | Sequence[str] | Unlabelled],
+    texts: Iterable[str | Path | Sequence[str] | Unlabelled | LabelledImage],
     *,
     context: str | None = None,
     batch_size: int = 32,
@@ -48,7 +50,8 @@ def predict_texts(
             f"{', '.join(sorted(writing))}: only runs that write take such options, and objective.type is {kind}",
             fix="leave them out",
         )
-    records = [_record(text, number, context) for number, text in enumerate(texts, 1)]
+    made = (_records(kind, text, number, context) for number, text in enumerate(texts, 1))
+    records = [record for several in made for record in several]
     if not records:
         return []
     _warn_of_unknowns(run, records)
@@ -87,14 +90,16 @@ def require_predictor(run: Run) -> str:
     return kind
 
 
-def texts_of(run: Run, arguments: Sequence[str], context: str | None = None) -> list[Unlabelled]:
-    """The texts that arguments mean: files, - for standard input, else the arguments themselves; in order.
+def texts_of(run: Run, arguments: Sequence[str], context: str | None = None) -> list[Any]:
+    """The texts that arguments mean: files, - for standard input, else the arguments themselves; in order. Or images.
 
     Raises:
         DataError: broken files or empty texts, with their places. RecipeError: as for `require_predictor`.
     """
     kind, data = require_predictor(run), run.recipe.data
-    found: list[Unlabelled] = []
+    if kind == "images":
+        return [image for argument in arguments for image in images_of(argument)]
+    found: list[Any] = []
     for number, argument in enumerate(arguments, 1):
         if _is_file(argument):
             found += read_unlabelled(
@@ -104,6 +109,24 @@ def texts_of(run: Run, arguments: Sequence[str], context: str | None = None) -> 
         else:
             found.append(_record(argument, number, context))
     return found
+
+
+def _records(
+    kind: str, text: str | Path | Sequence[str] | Unlabelled | LabelledImage, number: int, context: str | None
+) -> Sequence[Any]:
+    """What of an argument of `predict_texts` is judged; a folder of images is many."""
+    if isinstance(text, LabelledImage):
+        return [text]
+    if kind == "images":
+        return images_of(str(text))
+    return [_record(str(text) if isinstance(text, Path) else text, number, context)]
+
+
+def name_of(record: Unlabelled | LabelledImage) -> dict[str, str]:
+    """What was judged, as it is named beside its prediction."""
+    if isinstance(record, LabelledImage):
+        return {"image": record.place}
+    return ({} if record.id is None else {"id": record.id}) | {"text": record.text}
 
 
 def _record(text: str | Sequence[str] | Unlabelled, number: int, context: str | None) -> Unlabelled:

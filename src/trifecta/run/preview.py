@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trifecta.recipe.dump import flat
+from trifecta.recipe.objects import NAMED_NULLS
 from trifecta.recipe.schema import Recipe
 from trifecta.run.request import Request
 
@@ -39,7 +40,7 @@ def nested(recipe: Recipe) -> dict[str, Any]:
         place = tree
         for part in path:
             place = place.setdefault(part, {})
-        place[leaf] = value
+        place[leaf] = NAMED_NULLS.get(key) if value is None else value
     return tree
 
 
@@ -49,7 +50,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     from trifecta.execution.device import describe, resolve_device, set_threads
     from trifecta.inspection.estimate import estimate
     from trifecta.objectives.loss import CHUNK_ELEMENTS
-    from trifecta.run import build
+    from trifecta.run import build, rates
     from trifecta.run.feed import Feed
     from trifecta.run.resolution import check_warmup, resolve, run_name
 
@@ -61,18 +62,22 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     feed = Feed.of(recipe, objective, data.train, training=True)
     plan = build.plan_of(recipe, len(feed.samples))
     total_steps = plan.total_steps(0, 0)
-    check_warmup(recipe, resolution.resolved, total_steps)
     vocab_size = objective.vocabulary.size
+    notes = list(data.notes)
+    if recipe.training.learning_rate is None:
+        recipe, why = rates.automatic(recipe, build.count_parameters(recipe, vocab_size), total_steps)
+        notes.append(why)
+    check_warmup(recipe, resolution.resolved, total_steps)
     device = resolve_device(recipe.execution.device)
     expected = estimate(
         lambda: build.adapted(recipe, build.bare_model_of(recipe, vocab_size)),
         batch_size=recipe.training.batch_size,
-        sequence_length=recipe.data.sequence_length,
+        sequence_length=build.sequence_length_of(recipe),
         gradient_accumulation_steps=recipe.training.gradient_accumulation_steps,
         optimizer=recipe.training.optimizer.type,
         autocast=None if recipe.execution.precision == "fp32" else torch.bfloat16,
         device=str(device),
-        logit_rows=max(1, CHUNK_ELEMENTS // vocab_size),
+        logit_rows=max(1, CHUNK_ELEMENTS // max(1, vocab_size)),
     )
     return {
         "preset": resolution.preset,
@@ -86,7 +91,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
             "train_tokens": len(data.train),
             "validation_tokens": len(data.validation),
             "vocab_size": vocab_size,
-            "notes": data.notes,
+            "notes": notes,
         },
         "parameters": {**expected.parameters, "total": sum(expected.parameters.values())},
         "memory": {
@@ -122,6 +127,11 @@ def _sample(feed: Any, position: int) -> Mapping[str, Any]:
 
     vocabulary = feed.objective.vocabulary
     batch = feed.batch((0, feed.sampler.indices(0, position, position + 1)))
+    if "pixels_BCXY" in batch.inputs:
+        record = feed.samples[int(feed.sampler.indices(0, position, position + 1)[0])]
+        pixels_BCXY = batch.inputs["pixels_BCXY"]
+        shown = f"{record.place}, as {' x '.join(map(str, pixels_BCXY.shape[1:]))} values"
+        return {"input": f"{shown} from {pixels_BCXY.min():.2f} to {pixels_BCXY.max():.2f}", "target": record.label}
     tokens = [int(i) for i in batch.inputs["tokens_BT"][0]]
     if not any(name.startswith("targets_") for name in batch.targets):
         example = feed.samples[int(feed.sampler.indices(0, position, position + 1)[0])]

@@ -14,8 +14,9 @@ from trifecta.data.sources import Sources
 from trifecta.errors import DataError, RecipeError
 from trifecta.execution.device import resolve_device
 from trifecta.execution.precision import resolve_precision
+from trifecta.optim import custom
 from trifecta.recipe.changes import refused_hash
-from trifecta.recipe.components import FileTokenizer
+from trifecta.recipe.components import Custom, FileTokenizer
 from trifecta.recipe.names import check_run_name
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.sources import Facts, Resolved, Tree
@@ -53,6 +54,7 @@ def resolve(request: Request, out: Path | None = None, notify: Callable[[str], N
                 flags["data.validation_paths"] = ("the run", data.validation_paths)
             tree = _collect(replace(request, data=tuple(data.paths), flags=flags))
             draft = tree.resolve(None)
+    check_optimizer(draft)
     tokenizer = draft.recipe.tokenizer
     if out is not None and here is not None and isinstance(tokenizer, FileTokenizer):
         own = out / folder.TOKENIZER
@@ -128,6 +130,26 @@ def run_name(resolution: Resolution) -> str:
     parts = refused_hash(resolution.recipe) + resolution.text.scan().fingerprint
     digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
     return check_run_name(f"{resolution.text.name}-{resolution.preset}-{digest}")
+
+
+def check_optimizer(resolved: Resolved) -> None:
+    """Tries an optimizer of the user's own out, before anything is read.
+
+    Raises:
+        RecipeError: at the key that is wrong.
+    """
+    section = resolved.recipe.training.optimizer
+    if not isinstance(section, Custom):
+        return
+    try:
+        custom.check(section.class_name, section.arguments)
+    except custom.Unfit as error:
+        origin = resolved.origins.get(f"training.optimizer.{error.key}") or resolved.origins.get(
+            "training.optimizer.class_name"
+        )
+        where, excerpt = (origin.where, origin.excerpt) if origin else (None, None)
+        what = f"training.optimizer: {error.what}"
+        raise RecipeError(what, where=where, fix=error.fix, excerpt=excerpt) from error
 
 
 def check_warmup(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:

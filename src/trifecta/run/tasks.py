@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from trifecta.data.builtin_tasks import BUILTIN_TASKS, builtin_task
+from trifecta.data.images import LabelledImage
 from trifecta.data.sources import Scan
 from trifecta.data.tasks import Dialogue, LabelledSet, read_labelled, split_records
 from trifecta.errors import DataError, RecipeError
-from trifecta.objectives import Objective
 from trifecta.recipe import components
 from trifecta.recipe.schema import Recipe
 from trifecta.run.divided import Divided, divide_questions, divide_tagged
 from trifecta.run.paired import divide_pairs, divide_prompts
+from trifecta.run.pictured import BUILTINS, divide_images
 from trifecta.tokenizers import Tokenizer
 from trifecta.types import Example
 
@@ -47,7 +48,7 @@ class TaskText:
         return self.paths
 
     def scan(self) -> Scan:
-        """Fingerprint, records and characters; the records' places don't matter."""
+        """Fingerprint, records and characters (of images: pixels); the records' places don't matter."""
         return self._scan
 
     @cached_property
@@ -57,25 +58,36 @@ class TaskText:
         for part in (self.divided.train, self.divided.validation):
             digest.update(b"part")
             for record in part:
-                text = repr({name: value for name, value in asdict(record).items() if name not in ("place", "id")})
+                text = _identity(record)
                 digest.update(text.encode("utf-8", "surrogatepass"))
-                characters += len(text)
+                characters += record.area if isinstance(record, LabelledImage) else len(text)
                 size += len(text.encode("utf-8", "surrogatepass"))
         records = len(self.divided.train) + len(self.divided.validation)
         return Scan(digest.hexdigest(), records, characters, size)
 
 
+def _identity(record: Any) -> str:
+    """All that a record says, but where it lies."""
+    if isinstance(record, LabelledImage):
+        return record.identity
+    return repr({name: value for name, value in asdict(record).items() if name not in ("place", "id")})
+
+
 @dataclass(frozen=True)
 class Examples:
-    """One part of labelled data, ready for batches. Its length is the number of tokens, as that of a token store."""
+    """One part of labelled data, ready for batches. Its length is the number of tokens, as that of a token store.
+
+    examples: of a lazy objective the samples themselves, which it prepares when a batch is made of them.
+    """
 
     records: list[Any]
-    examples: list[Example]
+    examples: list[Any]
     characters: int
     bytes: int
+    tokens: int = 0
 
     def __len__(self) -> int:
-        return sum(len(example.arrays["tokens"]) for example in self.examples)
+        return self.tokens
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,9 @@ class TaskData:
     scan: Scan
     fingerprint: str
     notes: list[str]
+
+
+_BUILTINS = {**BUILTIN_TASKS, **BUILTINS}
 
 
 def is_task(recipe: Recipe) -> bool:
@@ -105,8 +120,8 @@ def read_task(recipe: Recipe) -> TaskText:
     if data.paths:
         name = re.sub(r"[^a-z0-9]+", "-", Path(data.paths[0]).name.partition(".")[0].lower()).strip("-")[:40] or "data"
         return TaskText(list(data.paths), name, divide(recipe, None))
-    if data.builtin not in BUILTIN_TASKS:
-        fitting = ", ".join(name for name, task in BUILTIN_TASKS.items() if recipe.objective.type in _serves(task))
+    if data.builtin not in _BUILTINS:
+        fitting = ", ".join(name for name, task in _BUILTINS.items() if recipe.objective.type in _serves(task))
         raise DataError(
             f"no labelled data for objective.type {recipe.objective.type}",
             fix=f"give a file, or a built-in task: data.builtin={fitting}" if fitting else "give a file",
@@ -162,6 +177,7 @@ DIVIDERS: dict[str, Callable[[Recipe, str | None], Divided]] = {
     "answer": divide_questions,
     "seq2seq": divide_pairs,
     "prompted": divide_prompts,
+    "images": divide_images,
 }
 """objective.type -> (recipe, name of a built-in task or None) -> records."""
 
@@ -170,31 +186,34 @@ def prepare_task(
     recipe: Recipe,
     text: TaskText,
     tokenizer: Tokenizer,
-    objective: Objective,
+    objective: Any,
     report: Callable[[str, float | None], None] | None = None,
 ) -> TaskData:
-    """Tokenizes every record.
+    """Tokenizes every record; images are read once, so that a damaged one is found now.
 
     Raises:
-        DataError: one is too long and data.too_long is refuse; or a part is empty.
+        DataError: one is too long and data.too_long is refuse, or damaged; or a part is empty.
     """
     notes = list(text.notes)
     parts = []
     for name, records in (("training", text.divided.train), ("validation", text.divided.validation)):
         if not records:
             raise DataError(f"the {name} part has no records", where=", ".join(text.paths), fix="give more data")
-        examples = []
-        for number, sample in enumerate(samples_of(objective, records)):
+        examples, samples, tokens = [], samples_of(objective, records), 0
+        lazy = getattr(objective, "lazy", False)
+        for number, sample in enumerate(samples):
             example = objective.prepare(sample)
+            tokens += len(example.arrays["tokens"]) if "tokens" in example.arrays else objective.positions
             if example.cut and recipe.data.too_long == "refuse":
                 raise DataError(
                     f"{example.cut} tokens too long for {_limits(recipe)}",
                     where=getattr(sample, "place", None),
                     fix="shorten it, raise data.sequence_length, or set data.too_long=cut",
                 )
-            examples.append(example)
+            if not lazy:
+                examples.append(example)
             if report and number % 1000 == 0:
-                report(f"tokenizing the {name} part", number / len(records))
+                report(f"reading the {name} part", number / len(records))
         if cut := sum(example.cut > 0 for example in examples):
             notes.append(f"{cut:,} of {len(examples):,} {name} texts were cut to {_limits(recipe)}")
         if unknown := _unknowns(examples, tokenizer):
@@ -203,7 +222,7 @@ def prepare_task(
             )
         sizes = [sum(map(len, _texts(record))) for record in records]
         size = sum(len(text.encode()) for text in texts_of(records))
-        parts.append(Examples(list(records), examples, sum(sizes), size))
+        parts.append(Examples(list(records), samples if lazy else examples, sum(sizes), size, tokens))
     scan = text.scan()
     return TaskData(parts[0], parts[1], tokenizer, scan, scan.fingerprint, notes)
 
@@ -247,6 +266,8 @@ def _texts(record: Any) -> list[str]:
     """Every text of a record."""
     if isinstance(record, Dialogue):
         return [content for _, content in record.turns]
+    if isinstance(record, LabelledImage):
+        return []
     return [value for name, value in vars(record).items() if isinstance(value, str) and name not in ("place", "id")]
 
 
@@ -262,9 +283,10 @@ def refuse_unknown_builtin(recipe: Recipe) -> None:
         RecipeError: the chosen one serves another.
     """
     name = recipe.data.builtin
-    if name in BUILTIN_TASKS and not recipe.data.paths and recipe.objective.type not in _serves(BUILTIN_TASKS[name]):
+    if name in _BUILTINS and not recipe.data.paths and recipe.objective.type not in _serves(_BUILTINS[name]):
         raise RecipeError(
-            f"data.builtin {name} is labelled for the task {BUILTIN_TASKS[name]}, not for objective.type "
+            f"data.builtin {name} is labelled for the task {_BUILTINS[name]}, not for objective.type "
             f"{recipe.objective.type}",
-            fix=f"trifecta finetune RUN --task {BUILTIN_TASKS[name]} data.builtin={name}",
-        )
+            fix=f"trifecta train --arch vit data.builtin={name}" if name in BUILTINS else
+            f"trifecta finetune RUN --task {_BUILTINS[name]} data.builtin={name}",
+        )  # fmt: skip

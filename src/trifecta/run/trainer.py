@@ -22,7 +22,7 @@ from trifecta.execution.device import describe, resolve_device, set_deterministi
 from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
 from trifecta.recipe.schema import Recipe
-from trifecta.run import build, folder
+from trifecta.run import build, folder, rates
 from trifecta.run.feed import Feed
 from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
@@ -157,12 +157,16 @@ class _Training:
         self._restore()
         self.feed = Feed.of(self.recipe, self.objective, data.train, training=True)
         self.validation = Feed.of(self.recipe, self.objective, data.validation, training=False)
-        if not isinstance(self.feed.samples, Windows):
+        if not isinstance(self.feed.samples, Windows) and self.objective.vocabulary.size:
             share = self.feed.padding_share(self.recipe.training.batch_size)
             self.notes.append(f"padding is {share:.1%} of the positions")
         self.plan = build.plan_of(self.recipe, len(self.feed.samples))
         progress = self.state.progress
         self.total_steps = self.plan.total_steps(progress.step, progress.samples_seen)
+        if self.recipe.training.learning_rate is None:
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+            self.recipe, why = rates.automatic(self.recipe, parameters, self.total_steps)
+            self.notes.append(why)
         check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
         self._check_end()
         self.hooks = hooks
@@ -195,6 +199,7 @@ class _Training:
             if f"execution.{name}" not in self.resolution.resolved.written
         }
         recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=kept)})
+        recipe = rates.kept(recipe, old)
         compared = recipe
         saved = checkpoint.read_progress(self.saved).fingerprints.get("tokenizer")
         if recipe.tokenizer.type == "file" and saved == fingerprint(self.data.tokenizer):
@@ -294,7 +299,7 @@ class _Training:
             module=self.module,
             plan=self.plan,
             schedule=build.schedule_of(recipe, self.total_steps, self.plan.steps_per_epoch),
-            learning_rate=training.learning_rate,
+            learning_rate=training.learning_rate or 0.0,  # auto is a number by now
             transforms=build.transforms_of(recipe),
             max_nonfinite_steps=training.max_nonfinite_steps,
             seed=training.seed,
@@ -302,6 +307,7 @@ class _Training:
             autocast=build.autocast_of(recipe, self.device),
             load=self.feed.updates,
             scaler=self._scaler(),
+            passes=build.passes_of(recipe, self.model),
         )
         progress.status = "running"
         services = Services(
@@ -348,7 +354,9 @@ class _Training:
             "threads": torch.get_num_threads(),
             "tokens_per_step": recipe.training.batch_size
             * recipe.training.gradient_accumulation_steps
-            * recipe.data.sequence_length,
+            * build.sequence_length_of(recipe),
+            "train_samples": len(self.feed.samples),
+            "validation_samples": len(self.validation.samples),
             "total_steps": self.total_steps,
             "steps_per_epoch": self.plan.steps_per_epoch,
             "log_every_n_steps": recipe.tracking.log_every_n_steps,

@@ -14,6 +14,7 @@ from trifecta.tokenizers.base import END_OF_TEXT, UNKNOWN, Tokenizer, fingerprin
 from trifecta.tokenizers.byte import byte
 from trifecta.tokenizers.char import char
 from trifecta.tokenizers.files import file, from_json, load_tokenizer
+from trifecta.tokenizers.nothing import none
 from trifecta.tokenizers.stream import StreamDecoder
 from trifecta.tokenizers.trainers import bpe, unigram, wordpiece
 
@@ -24,6 +25,7 @@ TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
     "wordpiece": wordpiece,
     "unigram": unigram,
     "file": file,
+    "none": none,
 }
 
 TEXT_NEEDED: dict[str, Literal["all", "training", "none"]] = {
@@ -33,6 +35,7 @@ TEXT_NEEDED: dict[str, Literal["all", "training", "none"]] = {
     "wordpiece": "training",
     "unigram": "training",
     "file": "none",
+    "none": "none",
 }
 """Which text a factory reads: an alphabet from everything, merges and pieces from the training part only."""
 

@@ -12,10 +12,15 @@ from trifecta.tokenizers.base import Tokenizer
 from trifecta.tokenizers.byte import FORMAT, byte_from_fields
 from trifecta.tokenizers.char import char_from_fields
 from trifecta.tokenizers.extended import extended_from_fields
+from trifecta.tokenizers.nothing import none_from_fields
 from trifecta.tokenizers.subword import subword_from_json
 
 _EXTENDED = "extended"
-_READERS: dict[str, Callable[[dict[str, Any]], Tokenizer]] = {"char": char_from_fields, "byte": byte_from_fields}
+_READERS: dict[str, Callable[[dict[str, Any]], Tokenizer]] = {
+    "char": char_from_fields,
+    "byte": byte_from_fields,
+    "none": none_from_fields,
+}
 
 _FIX = "give a tokenizer.json; `trifecta tokenizer train TEXT` makes one from a text"
 

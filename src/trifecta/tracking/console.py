@@ -152,7 +152,11 @@ def banner(start: Event) -> list[tuple[str, str]]:
     """Names and values of the lines with which a run begins; what the event doesn't hold is left out."""
     text = count(start["characters"]) + " characters" if start.get("characters") is not None else ""
     split = ""
-    if start.get("train_characters") is not None:
+    if start.get("objective") == "images":
+        text = ""
+        numbers = [count(start.get(f"{part}_samples") or 0) for part in ("train", "validation")]
+        split = f"{numbers[0]} images, validation {numbers[1]}"
+    elif start.get("train_characters") is not None:
         split = f"{count(start['train_characters'])} characters, validation {count(start['validation_characters'])}"
     threads = f", {start['threads']} thread{'s' if start['threads'] != 1 else ''}" if start.get("threads") else ""
     precision = f", {start['precision']}" if start.get("precision") else ""
@@ -251,6 +255,7 @@ NEXT = {
     "masked": "trifecta predict {run} 'A text with a [MASK] in it.'",
     "span": "trifecta predict {run} 'A text with a <extra_id_0> in it.'",
     "answer": "trifecta predict {run} 'QUESTION' --context 'TEXT'",
+    "images": "trifecta predict {run} IMAGE",
 }
 """objective.type -> the command that a run ends with; any other objective judges texts."""
 

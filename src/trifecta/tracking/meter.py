@@ -65,7 +65,7 @@ class Meter:
     @property
     def of_tokens(self) -> bool:
         """Whether losses are of tokens of text, and so have a perplexity; those of classes and the like don't."""
-        return self.start.get("objective") not in ("classify", "tag", "answer")
+        return self.start.get("objective") not in ("classify", "tag", "answer", "images")
 
     @property
     def train_loss(self) -> float | None:

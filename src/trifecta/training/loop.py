@@ -20,6 +20,7 @@ from trifecta.evaluation.metrics import perplexity
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Schedule
 from trifecta.optim.gradients import Transform
+from trifecta.optim.perturbations import Passes, plain
 from trifecta.training.plan import MicroBatch, Plan
 from trifecta.training.state import TrainState
 from trifecta.training.step import Update, update
@@ -43,6 +44,7 @@ class Stepping:
     autocast: Callable[[], AbstractContextManager[object]]
     load: Callable[[Iterator[list[MicroBatch]]], Iterator[list[Batch]]]
     scaler: LossScaler | None = None
+    passes: Passes = plain
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def steps(state: TrainState, how: Stepping) -> Generator[StepReport, None, None]
         done = update(
             how.module, state.optimizers, batches, number=number, learning_rate=learning_rate,
             transforms=how.transforms, seed=how.seed, device=how.device, autocast=how.autocast,
-            scaler=how.scaler,
+            scaler=how.scaler, passes=how.passes,
         )  # fmt: skip
         now = time.perf_counter()
         if state.ema is not None and not done.skipped:

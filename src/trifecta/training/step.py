@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -14,6 +15,7 @@ from trifecta.evaluation.metrics import Means
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Optimizers
 from trifecta.optim.gradients import Transform, global_norm
+from trifecta.optim.perturbations import Micro, Passes, plain
 from trifecta.randomness import seed_dropout
 from trifecta.types import Batch, LossSum
 
@@ -47,6 +49,7 @@ def update(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
     scaler: LossScaler | None = None,
+    passes: Passes = plain,
 ) -> Update:
     """Forward and backward of each micro-batch, then one update of the weights.
 
@@ -55,6 +58,7 @@ def update(
 
     Args:
         module: batch -> LossSum. number: of this update, from 1. transforms: what is done to the gradients, in order.
+            passes: forward and backward of a micro-batch, as often as is wanted.
     """
     weights: dict[str, float] = defaultdict(float)
     for batch in batches:
@@ -65,13 +69,16 @@ def update(
     totals: dict[str, torch.Tensor] = {}
     metrics = Means()
     for micro_step, batch in enumerate(batches):
-        seed_dropout(seed, number, micro_step)
-        with autocast():
-            result: LossSum = module(batch.to(device))
-        shares = {name: total / (weights[name] or 1.0) for name, (total, _) in result.terms.items()}
-        loss_share = torch.stack(list(shares.values())).sum()
-        if loss_share.requires_grad:  # with a frozen body a batch without targets has nothing to give
-            (loss_share * scale if scaler else loss_share).backward()  # type: ignore[no-untyped-call]
+        result = passes(
+            Micro(
+                forward=partial(
+                    _forward, module, batch.to(device), autocast, partial(seed_dropout, seed, number, micro_step)
+                ),
+                share=partial(_share, weights),
+                backward=partial(_backward, scale if scaler else None),
+            )
+        )
+        shares = _shares(weights, result)
         for name, share in shares.items():
             totals[name] = totals[name] + share.detach() if name in totals else share.detach()
         metrics.add(result)
@@ -100,3 +107,30 @@ def update(
         terms=terms,
         metrics=metrics.means(),
     )
+
+
+def _forward(
+    module: torch.nn.Module, batch: Batch, autocast: Callable[[], AbstractContextManager[object]],
+    reseed: Callable[[], None],
+) -> LossSum:  # fmt: skip
+    reseed()
+    with autocast():
+        result: LossSum = module(batch)
+    return result
+
+
+def _shares(weights: Mapping[str, float], result: LossSum) -> dict[str, torch.Tensor]:
+    """What each term adds to the mean over all micro-batches."""
+    return {name: total / (weights[name] or 1.0) for name, (total, _) in result.terms.items()}
+
+
+def _share(weights: Mapping[str, float], result: LossSum) -> torch.Tensor:
+    return torch.stack(list(_shares(weights, result).values())).sum()
+
+
+def _backward(scale: float | None, share: torch.Tensor, factor: float) -> None:
+    if not share.requires_grad:
+        return  # with a frozen body a batch without targets has nothing to give
+    if scale is not None:
+        share = share * scale
+    (share if factor == 1 else share * factor).backward()  # type: ignore[no-untyped-call]

@@ -10,6 +10,7 @@ import pytest
 from trifecta.models import MODELS
 from trifecta.objectives import OBJECTIVES
 from trifecta.optim import OPTIMIZERS, SCHEDULES
+from trifecta.optim.perturbations import ADVERSARIES
 from trifecta.recipe.keys import components
 from trifecta.registry import keywords
 from trifecta.tokenizers import TEXT_NEEDED, TOKENIZERS
@@ -20,6 +21,7 @@ TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "objective": OBJECTIVES,
     "training.optimizer": OPTIMIZERS,
     "training.scheduler": SCHEDULES,
+    "training.adversary": ADVERSARIES,
 }
 
 

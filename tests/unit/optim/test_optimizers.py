@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,18 @@ from trifecta.optim.muon import Muon, orthogonalise
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
 MUON = ADAM | {
     "momentum": 0.95, "nesterov": True, "newton_schulz_steps": 5, "weight_decay": 0.1, "adamw_learning_rate_ratio": 0.5,
+}  # fmt: skip
+OPTIONS: dict[str, dict[str, Any]] = {
+    "adamw": ADAM | {"weight_decay": 0.1},
+    "adam": ADAM,
+    "muon": MUON,
+    "sgd": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.1},
+    "lion": {"beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.1},
+    "adafactor": {
+        "decay_exponent": 0.8, "epsilon": 1e-30, "minimal_scale": 1e-3, "clip_threshold": 1.0, "scale_parameter": True,
+        "relative_step": True, "weight_decay": 0.1,
+    },
+    "custom": {"class_name": "torch.optim.RMSprop", "arguments": {"alpha": 0.9, "weight_decay": 0.1}},
 }  # fmt: skip
 
 
@@ -117,8 +131,7 @@ def test_orthogonalise_brings_singular_values_near_one(shape: tuple[int, ...]) -
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_numeric_019_every_parameter_is_in_one_group_and_norms_and_biases_never_decay(name: str) -> None:
     """Under every optimizer each parameter is in exactly one group, and norms and biases never decay."""
-    options = {"adamw": ADAM | {"weight_decay": 0.1}, "adam": ADAM, "muon": MUON,
-               "sgd": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.1}}[name]  # fmt: skip
+    options = OPTIONS[name]
     trainable = small()
     groups = [g for part in OPTIMIZERS[name](trainable, 0.1, **options).parts for g in part.param_groups]
     names = {p: n for n, p in trainable.parameters.items()}
@@ -169,8 +182,7 @@ def test_group_008_gradient_of_norm_1000_is_scaled_by_a_thousandth() -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_state_round_trip_continues_bit_for_bit(name: str) -> None:
-    options = {"adamw": ADAM | {"weight_decay": 0.1}, "adam": ADAM, "muon": MUON,
-               "sgd": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.1}}[name]  # fmt: skip
+    options = OPTIONS[name]
     one, two = small(), small()
     first = OPTIMIZERS[name](one, 0.01, **options)
     for step in range(3):

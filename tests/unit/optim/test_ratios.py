@@ -21,6 +21,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "momentum": 0.95, "nesterov": True, "newton_schulz_steps": 5, "weight_decay": 0.1,
         "adamw_learning_rate_ratio": 0.5,
     },
+    "lion": {"beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.1},
+    "adafactor": {
+        "decay_exponent": 0.8, "epsilon": 1e-30, "minimal_scale": 1e-3, "clip_threshold": 1.0, "scale_parameter": True,
+        "relative_step": True, "weight_decay": 0.1,
+    },
+    "custom": {"class_name": "torch.optim.RMSprop", "arguments": {"alpha": 0.9, "weight_decay": 0.1}},
 }  # fmt: skip
 ROLES = {"a": "matrix", "b": "matrix", "emb": "embedding", "norm": "norm", "bias": "bias", "head": "head"}
 RATIOS = {"emb": 0.125, "a": 0.25, "bias": 0.25, "b": 0.5}
@@ -58,6 +64,7 @@ def test_every_parameter_gets_its_ratio_exactly(name: str) -> None:
 def test_one_step_moves_a_parameter_as_far_as_its_ratio_says(name: str) -> None:
     """Without decay, a step with ratio r is r times the step without one."""
     options = {key: 0.0 if key == "weight_decay" else value for key, value in OPTIONS[name].items()}
+    options |= {"arguments": {"alpha": 0.9}} if name == "custom" else {}
     moved = {}
     for ratios in ({}, RATIOS):
         given = trainable(ratios)

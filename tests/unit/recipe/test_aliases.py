@@ -109,6 +109,8 @@ def a_value(alias: Alias) -> Any:
     info = KEYS[alias.key]
     if alias.meaning is not None:
         return next(flag for flag, value in alias.meaning.items() if value != info.default)
+    if alias.key == "training.optimizer.class_name":
+        return "torch.optim.NAdam"
     if info.choices:
         return next(choice for choice in info.choices if choice != info.default)
     values = {

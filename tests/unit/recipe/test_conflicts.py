@@ -25,6 +25,15 @@ CONTRADICTIONS = [
     ("model: bert\nobjective: {masked_ratio: 0.9, random_ratio: 0.2}", ["0.9", "0.2", "more than 1 together"]),
     ("model: bert\ndata: {sequence_length: 2}", ["data.sequence_length 2 leaves no room", "3 or more"]),
     ("model: t5\ndata: {sequence_length: 3}", ["data.sequence_length 3 leaves no room", "4 or more"]),
+    ("model: {type: vit, d_model: 100, num_heads: 3}", ["model.d_model 100", "set model.d_model to 99"]),
+    ("model: {type: vit, image_size: 30}", ["model.image_size 30", "model.patch_size 16", "model.image_size to 32"]),
+    ("model: {type: vit, channels: 2}", ["1 or 3 channels, not 2"]),
+    ("model: {type: vit, channels: 1}\nobjective: {hue: 0.1}", ["neither saturation nor hue", "model.channels to 3"]),
+    ("model: vit\nobjective: {mean: [0.1, 0.2]}", ["objective.mean has 2 numbers for 3 channels"]),
+    ("model: vit\ntokenizer: byte", ["images have no text", "tokenizer.type is byte"]),
+    ("model: vit\nobjective: classify\ntokenizer: byte",
+     ["objective.type classify can't train a model of type vit", "objective.type to images"]),
+    ("tokenizer: none", ["objective.type causal learns from tokens", "choose another tokenizer"]),
     ("model: {d_model: 100, num_heads: 3}",
      ["model.d_model 100", "model.num_heads 3", "recipe.yaml:1:34", "set model.d_model to 102"]),
     ("model: {num_heads: 8, num_kv_heads: 3}", ["model.num_heads 8", "model.num_kv_heads 3", "recipe.yaml:1:37"]),
@@ -62,6 +71,8 @@ SILENCED: dict[str, str] = {
     "training.validation_split": "training: {validation_split: 0.2}\ndata: {validation_paths: [a.txt]}",
     "training.epochs": "training: {epochs: 4, max_steps: 4}",
     "training.warmup_steps": "training: {warmup_steps: 4, scheduler: one_cycle}",
+    "training.optimizer.minimal_scale": "optimizer: {type: adafactor, scale_parameter: false, minimal_scale: 0.1}",
+    "training.scheduler.start_ratio": "training: {scheduler: {type: cosine_decay, decay_steps: 9, start_ratio: 0.5}}",
     "training.freeze_layers": "model: bert\ntraining: {freeze_layers: 1, freeze_body: true}",
     "training.freeze_layers by training.lora_rank": "training: {freeze_layers: 1, lora_rank: 2, init_from: runs/a}",
     "training.freeze_body": "model: bert\ntraining: {freeze_body: true, lora_rank: 2, init_from: runs/a}",
@@ -101,6 +112,11 @@ SILENCED: dict[str, str] = {
     "data.target_field": "model: bert\nobjective: classify\ndata: {target_field: b}",
     "data.text_field by objective.type": "model: t5\nobjective: seq2seq\ndata: {paths: [a.tsv], text_field: b}",
     "data.too_long": "data: {too_long: refuse}",
+    "data.sequence_length": "model: vit\ndata: {sequence_length: 64}",
+    "data.invalid_utf8 by objective.type": "model: vit\ndata: {invalid_utf8: replace}",
+    "data.remove_control_characters": "model: vit\ndata: {remove_control_characters: true}",
+    "data.collapse_whitespace": "model: vit\ndata: {collapse_whitespace: true}",
+    "data.cache_dir": "model: vit\ndata: {cache_dir: cache}",
 }
 """Key -> a text in which it can't act; where several rules silence a key, the others are `key by other key`."""
 
@@ -118,6 +134,7 @@ FINE = [
     "model: {tie_embeddings: false}\ntraining: {freeze_body: true}", "model: bert\ntraining: {freeze_body: true}",
     "model: bert\ntraining: {lora_rank: 4, init_from: runs/a, lora_targets: [gate], layer_decay: 0.9}",
     "training: {lora_rank: 4, lora_alpha: 8, init_from: runs/a, freeze_body: false, layer_decay: 0.5}",
+    "model: vit", "model: {type: vit, channels: 1}\nobjective: {mean: [0.1], mixup: 0.2}",
     "model: bert", "model: t5\ndata: {sequence_length: 4}",
     "model: {type: t5, d_model: 100, num_heads: 3, head_width: 8}",
     "model: bert\nobjective: {choose: span, mean_span_length: 2.0}",
@@ -198,7 +215,8 @@ def unchecked(text: str) -> Any:
     if "optimizer" in values.get("training", {}):
         values["training"]["optimizer"].setdefault("type", "adamw")
     model = values.setdefault("model", {}).setdefault("type", "gpt")
-    values.setdefault("objective", {}).setdefault("type", {"gpt": "causal", "bert": "masked", "t5": "span"}[model])
+    learned = {"gpt": "causal", "bert": "masked", "t5": "span", "vit": "images"}
+    values.setdefault("objective", {}).setdefault("type", learned[model])
     return Recipe.model_validate(values)
 
 

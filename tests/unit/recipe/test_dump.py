@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
@@ -36,6 +37,12 @@ def numbers(type_: type, metadata: list[Any]) -> st.SearchStrategy[Any]:
     return st.floats(low, high, exclude_min="gt" in limits, exclude_max="lt" in limits)
 
 
+arguments_of_a_class: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(-1e30, 1e30) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3), max_leaves=4,
+)  # fmt: skip
+
+
 def values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     if models_below(annotation):
         return st.one_of(*(sections(model) for model in models_below(annotation)))
@@ -44,14 +51,18 @@ def values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
         return values(arguments[0], [*arguments[1].metadata])
     if origin is Literal:
         return st.sampled_from(arguments)
+    if origin is dict:
+        return st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), arguments_of_a_class, max_size=3)
     if origin is list:
         return st.lists(values(arguments[0], []), min_size=2 if metadata else 0, max_size=4)
     if arguments:
         return st.one_of(*(values(argument, metadata) for argument in arguments))
     if annotation in (int, float):
         return numbers(annotation, metadata)
-    if any(getattr(limit, "pattern", None) for limit in metadata):
-        return st.sampled_from(["auto", "cpu", "mps", "cuda", "cuda:3"])
+    patterns = [limit.pattern for limit in metadata if getattr(limit, "pattern", None)]
+    if patterns:
+        texts = ["auto", "cpu", "mps", "cuda", "cuda:3", "torch.optim.NAdam", "a_1.B"]
+        return st.sampled_from([text for text in texts if re.match(patterns[0], text)])
     return {NoneType: st.none(), bool: st.booleans(), str: st.text(min_size=1, max_size=12)}[annotation]
 
 
@@ -76,7 +87,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     objective = found["objective"] = draw(st.one_of(*(sections(options[kind]) for kind in fitting)))
     if "masked_ratio" in objective:
         objective["random_ratio"] *= 1 - objective["masked_ratio"]
-    if scheduler["type"] == "piecewise":
+    if scheduler["type"].startswith("piecewise"):
         scheduler["boundaries"] = sorted(set(scheduler["boundaries"]))
         scheduler["factors"] = sorted((*scheduler["factors"], *[0.5] * 9), reverse=True)[
             : len(scheduler["boundaries"]) + 1
@@ -206,8 +217,12 @@ def test_known_keys_describe_themselves() -> None:
     )  # fmt: skip
     assert keys["training.optimizer.momentum", "sgd"].default == Sgd().momentum
     assert ("training.optimizer.momentum", "adam") not in keys
-    assert keys["training.optimizer.type", None].choices == ("adamw", "adam", "sgd", "muon")
-    known = "auto, shakespeare, python, grammar, genre, characters, who-says, dates, docstrings, grammar-agreement"
+    assert keys["training.optimizer.type", None].choices == (
+        "adamw", "adam", "sgd", "muon", "lion", "adafactor", "custom",
+    )  # fmt: skip
+    known = (
+        "auto, shakespeare, python, grammar, genre, characters, who-says, dates, docstrings, grammar-agreement, digits"
+    )
     assert keys["data.builtin", None].type == f"one of {known} or null"
     assert keys["data.paths", None].type == "list of text"
     assert keys["training.scheduler.boundaries", "piecewise"].required

@@ -41,7 +41,7 @@ def is_valid(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
         "minItems": lambda limit: len(value) >= limit,
         "pattern": lambda pattern: re.search(pattern, value) is not None,
         "required": lambda names: all(name in value for name in names),
-        "additionalProperties": lambda _: set(value) <= set(schema["properties"]),
+        "additionalProperties": lambda free: free or set(value) <= set(schema["properties"]),
     }
     unknown = set(schema) - set(checks) - IGNORED
     assert not unknown, unknown
@@ -49,7 +49,7 @@ def is_valid(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
         return False
     properties = schema.get("properties", {})
     inside = [(child, properties.get(name, {})) for name, child in value.items()] if isinstance(value, dict) else []
-    inside += [(child, schema["items"]) for child in value] if isinstance(value, list) else []
+    inside += [(child, schema.get("items", {})) for child in value] if isinstance(value, list) else []
     return all(is_valid(child, part, root) for child, part in inside)
 
 
@@ -61,7 +61,18 @@ def test_accepts_what_loads() -> None:
         if name not in AUTOS.values():
             text = re.sub(r"\b(\d)e-", r"\1.0e-", preset_text(name))  # YAML 1.1 takes 3e-4 for a text
             assert is_valid(yaml.safe_load(text), schema, schema)
-    for text in ("training: {optimizer: adam}", "training: {optimizer: {weight_decay: 1.0}}", "model: gpt", "{}"):
+    for text in (
+        "training: {optimizer: torch.optim.NAdam}",
+        "training: {optimizer: 'Adam(learning_rate=1.0)'}",
+        "training: {learning_rate: auto}",
+        "training: {learning_rate: 'CosineDecay(1.0, 5)'}",
+        "training: {optimizer: {type: custom, class_name: a.B, arguments: {b: [1, x]}}}",
+        "training: {scheduler: 'ExponentialDecay(1.0, 5, 0.9)'}",
+        "training: {optimizer: adam}",
+        "training: {optimizer: {weight_decay: 1.0}}",
+        "model: gpt",
+        "{}",
+    ):
         assert is_valid(yaml.safe_load(text), schema, schema), text
 
 
@@ -70,7 +81,10 @@ def test_accepts_what_loads() -> None:
     "text",
     ["trainin: {}", "training: {epochs: 0}", "training: {epochs: 1.5}", "training: {optimizer: adamx}", "model: brt",
      "model: {position: rotary}", "training: {optimizer: {type: adam, weight_decay: 1.0}}", "execution: {device: gpu}",
-     "training: {scheduler: {type: piecewise}}", "data: {paths: a.txt}", "training: {learning_rate: 0}"],
+     "training: {scheduler: {type: piecewise}}", "data: {paths: a.txt}",
+     "training: {learning_rate: 0}", "training: {learning_rate: high}",
+     "training: {learning_rate: null}",
+     "training: {optimizer: {type: custom, class_name: /tmp/a.py}}", "training: {scheduler: torch.optim.NAdam}"],
 )  # fmt: skip
 def test_refuses_what_does_not(text: str) -> None:
     schema = json_schema()

@@ -27,14 +27,16 @@ CASES = {
         "recipe.yaml:2:14: training.scheduler: unknown 'cosin'; did you mean 'cosine'?\n"
         "   |   scheduler: cosin\n"
         "   |              ^\n"
-        "  fix: use one of: constant, linear, cosine, step, exponential, piecewise, inverse_sqrt, one_cycle, wsd",
+        "  fix: use one of: constant, linear, cosine, step, exponential, piecewise, inverse_sqrt, one_cycle, wsd, "
+        "exponential_decay, cosine_decay, piecewise_constant_decay",
     ),
     "key of another type": (
         "training:\n  optimizer: adam\n  weight_decay: 0.1\n",
-        "recipe.yaml:3:3: training.optimizer.weight_decay: adam has no such key; adamw, sgd and muon have\n"
+        "recipe.yaml:3:3: training.optimizer.weight_decay: adam has no such key; adamw, sgd, muon, lion and adafactor "
+        "have\n"
         "   |   weight_decay: 0.1\n"
         "   |   ^\n"
-        "  fix: remove it, or set training.optimizer.type to adamw or sgd or muon",
+        "  fix: remove it, or set training.optimizer.type to adamw or sgd or muon or lion or adafactor",
     ),
     "not a multiple": (
         "model:\n  d_model: 130\n  num_heads: 4\n",

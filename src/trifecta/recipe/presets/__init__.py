@@ -7,13 +7,13 @@ from importlib import resources
 from trifecta.errors import RecipeError, did_you_mean
 
 AUTO = "auto"
-AUTOS = {"gpt": AUTO, "bert": "auto-bert", "t5": "auto-t5"}
+AUTOS = {"gpt": AUTO, "bert": "auto-bert", "t5": "auto-t5", "vit": "auto-vit"}
 """Architecture -> the preset that is sized to the data and the device."""
 
 _ORDER = (
     AUTO, "small", "medium", "large", "modern", "demo", "tutorial", "gpt-s0",
     "auto-bert", "bert-modern", "bert-base", "bert-s0", "demo-bert", "auto-t5", "t5-modern", "t5-small", "t5-base",
-    "t5-s0", "demo-t5",
+    "t5-s0", "demo-t5", "auto-vit", "vit-tiny", "vit-base", "vit-digits",
 )  # fmt: skip
 
 
