@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +29,13 @@ from trifecta.run import build
 from trifecta.run.divided import require_known_tags
 from trifecta.run.feed import Feed
 from trifecta.run.opened import Run
-from trifecta.run.predicting import predict_texts
+from trifecta.run.predicting import predict_records
 from trifecta.run.tasks import Examples, read_task, samples_of
 from trifecta.training import checkpoint
+
+_PLAIN_TEXT = re.compile(r"\.txt(\.(gz|zst|zstd))?$", re.IGNORECASE)
+_TOLD_EVERY = 200
+"""Samples between two reports of progress."""
 
 Figures = dict[str, Any]
 """Numbers by name; tables as name -> {row: {column: number}}."""
@@ -59,7 +65,7 @@ def evaluate_task(
     recipe, objective = run.recipe, run.objective
     judge = lookup(JUDGES, recipe.objective.type, "task")
     records, what = _records(run, data, judge)
-    examples = [objective.prepare(sample) for sample in samples_of(objective, records)]
+    examples = _examples(objective, records, progress)
     feed = Feed.of(recipe, objective, Examples(records, examples, 0, 0), training=False)
     result = evaluate(
         build.module_of(recipe, run.model, objective),
@@ -73,13 +79,22 @@ def evaluate_task(
     figures: Figures = result.metrics
     if recipe.objective.type in PREDICTORS:
         texts = [Unlabelled.of(record) for record in records]
-        predictions = predict_texts(run, texts, batch_size=recipe.training.batch_size, progress=progress, **writing)
+        predictions = predict_records(run, texts, batch_size=recipe.training.batch_size, progress=progress, **writing)
         figures = judge.figures(objective, records, predictions)
     return {
         "run": path, "step": run.step, "data": what, "records": len(records),
         "cut": sum(example.cut > 0 for example in examples), "loss": result.loss, **figures,
         "seconds": time.perf_counter() - started,
     }  # fmt: skip
+
+
+def _examples(objective: Any, records: list[Any], progress: build.Report | None) -> list[Any]:
+    samples, examples = samples_of(objective, records), []
+    for number, sample in enumerate(samples):
+        if progress and number % _TOLD_EVERY == 0:
+            progress("tokenizing", number / len(samples))
+        examples.append(objective.prepare(sample))
+    return examples
 
 
 def _records(run: Run, data: tuple[str, ...], judge: Judge) -> tuple[list[Any], str]:
@@ -98,10 +113,26 @@ def _records(run: Run, data: tuple[str, ...], judge: Judge) -> tuple[list[Any], 
 def _read_labelled(recipe: Recipe, paths: Sequence[str]) -> list[Any]:
     data, objective = recipe.data, recipe.objective
     assert isinstance(objective, components.Classify)
+    _refuse_plain_texts(paths)
     return read_labelled(
         paths, text_field=data.text_field, pair_field=data.pair_field, label_field=data.label_field,
         kind=objective.kind, allowed=objective.labels or None,
     ).records  # fmt: skip
+
+
+def _refuse_plain_texts(paths: Sequence[str]) -> None:
+    """A .txt file by itself has no label: only in a folder of classes that was given is its folder's name one.
+
+    Raises:
+        DataError: naming it, and what data is needed.
+    """
+    for path in paths:
+        if Path(path).is_file() and _PLAIN_TEXT.search(path):
+            raise DataError(
+                "a .txt file holds texts without labels, and a class can only be judged against one", where=path,
+                fix="give a .csv, .tsv or .jsonl file with a text and its label in each row, or a folder that holds a "
+                "folder of .txt files for each class; for texts without labels use trifecta predict",
+            )  # fmt: skip
 
 
 def _read_tagged(recipe: Recipe, paths: Sequence[str]) -> list[Any]:
