@@ -17,6 +17,7 @@ from torch import Tensor
 from trifecta.errors import CheckpointError, RecipeError
 from trifecta.interop import folders, heads, hf, vocabularies
 from trifecta.models.heads import Headed, Paired
+from trifecta.objectives.prompted import Prompted
 from trifecta.randomness import key
 from trifecta.recipe.inert import normalised
 from trifecta.recipe.names import check_run_name
@@ -237,7 +238,10 @@ def _tokenizer_of(trained: Run, config: Mapping[str, Any]) -> tuple[str, dict[st
     length = trained.recipe.data.sequence_length  # a run with a head cuts there
     if not isinstance(trained.model, Headed):
         length = getattr(trained.recipe.model, "max_sequence_length", None) or length
-    return text, folders.tokenizer_settings(special, length, pairs=pairs)
+    settings = folders.tokenizer_settings(special, length, pairs=pairs)
+    if isinstance(trained.objective, Prompted):
+        settings["chat_template"] = trained.objective.template.jinja(special["eos_token"] or "")
+    return text, settings
 
 
 def _state_of(trained: Run, config: dict[str, Any]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
