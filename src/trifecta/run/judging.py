@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from trifecta.data.builtin_tasks import builtin_task
 from trifecta.data.tasks import read_labelled, read_pairs, read_prompts, read_questions, read_tagged
 from trifecta.data.tasks.unlabelled import Unlabelled
 from trifecta.errors import CheckpointError, DataError, RecipeError
@@ -83,9 +84,16 @@ def evaluate_task(
         figures = judge.figures(objective, records, predictions)
     return {
         "run": path, "step": run.step, "data": what, "records": len(records),
-        "cut": sum(example.cut > 0 for example in examples), "loss": result.loss, **figures,
+        "cut": sum(example.cut > 0 for example in examples), "loss": result.loss, **figures, **_baselines(recipe, data),
         "seconds": time.perf_counter() - started,
     }  # fmt: skip
+
+
+def _baselines(recipe: Recipe, data: tuple[str, ...]) -> Figures:
+    """What a built-in task's validation part gives without a model."""
+    if data or recipe.data.paths or recipe.data.builtin is None or recipe.objective.type not in PREDICTORS:
+        return {}
+    return {f"baseline_{name}": value for name, value in builtin_task(recipe.data.builtin).baselines.items()}
 
 
 def _examples(objective: Any, records: list[Any], progress: build.Report | None) -> list[Any]:

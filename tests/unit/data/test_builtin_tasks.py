@@ -129,6 +129,8 @@ def test_what_a_model_has_to_beat(name: str) -> None:
     assert f"{len(task.train)} records" in task.notes[0]
     assert task.baselines
     assert all(0 <= value < 0.75 for value in task.baselines.values())
+    shown = next(iter(task.baselines)).replace("_", " ")
+    assert task.notes[-1].startswith(f"to beat on what is held out: {shown} ")
 
 
 def test_tags_fit_their_words() -> None:
