@@ -263,6 +263,7 @@ def test_pretraining_text_is_of_the_training_part(name: str) -> None:
 @pytest.mark.fast
 @pytest.mark.parametrize("name", PLAYS)
 def test_plays_that_are_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    builtin_task.cache_clear()
     def missing(package: str) -> None:
         raise metadata.PackageNotFoundError(package)
 
@@ -275,6 +276,7 @@ def test_plays_that_are_not_installed(name: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.fast
 def test_babel_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    builtin_task.cache_clear()
     monkeypatch.setitem(sys.modules, "babel.dates", None)
     with pytest.raises(DataError, match="babel") as error:
         builtin_task("dates")
@@ -283,6 +285,7 @@ def test_babel_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.fast
 def test_standard_library_without_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    builtin_task.cache_clear()
     monkeypatch.setattr(builtin_tasks, "_library", lambda: tmp_path)
     with pytest.raises(DataError, match="standard library"):
         builtin_task("docstrings")
