@@ -264,6 +264,7 @@ def test_pretraining_text_is_of_the_training_part(name: str) -> None:
 @pytest.mark.parametrize("name", PLAYS)
 def test_plays_that_are_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     builtin_task.cache_clear()
+
     def missing(package: str) -> None:
         raise metadata.PackageNotFoundError(package)
 
