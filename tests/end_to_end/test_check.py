@@ -71,3 +71,57 @@ def test_fault_069_odd_file_names_make_plain_run_names(run_trifecta: Run, tmp_pa
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.replace("-", "").isalnum()
     assert len(run.name) < 100
+
+
+SMALL = {"model.d_model": 16, "model.num_heads": 2, "model.num_layers": 1, "model.d_ff": 32, "tokenizer.type": "char",
+         "data.sequence_length": 64, "training.batch_size": 8}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["lines", "classify", "seq2seq"])
+def test_an_estimate_of_short_samples_is_not_that_of_full_rows(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens are those of a real epoch within 5 per cent; memory is that of the rows that the batches have."""
+    from trifecta.inspection import estimate
+    from trifecta.run import Request, build, check, preview
+    from trifecta.run.feed import Feed
+    from trifecta.run.resolution import resolve
+
+    lines = ["ab " * (1 + n % 5) for n in range(400)]
+    settings: dict[str, object] = {
+        "lines": {"data.samples": "lines"},
+        "classify": {"model.type": "bert", "objective.type": "classify"},
+        "seq2seq": {"model.type": "t5", "objective.type": "seq2seq"},
+    }[kind]
+    path = tmp_path / ("a.txt" if kind == "lines" else "a.tsv")
+    rows = {"lines": lines, "classify": [f"{line}\t{n % 2}" for n, line in enumerate(lines)],
+            "seq2seq": [f"{line}\t{line}" for line in lines]}[kind]  # fmt: skip
+    header = {"lines": "", "classify": "text\tlabel\n", "seq2seq": "source\ttarget\n"}[kind]
+    path.write_text(header + "\n".join(rows) + "\n")
+    flags = {name: ("test", value) for name, value in {**SMALL, **settings}.items()}
+    request = Request(data=(str(path),), flags=flags)
+    monkeypatch.setattr(estimate, "measure_speed", lambda *_, **__: estimate.Speed(1e9, 1e-9))
+    facts = check(request)
+
+    resolution = resolve(request)
+    data = build.data_of(resolution.recipe, resolution.text)
+    feed = Feed.of(resolution.recipe, build.objective_of(resolution.recipe, data.tokenizer), data.train, training=True)
+    epoch = list(feed.in_order(8))
+    steps, full_rows = facts["steps"], 8 * 64
+    assert steps["tokens_per_epoch"] == pytest.approx(sum(batch.tokens for batch in epoch), rel=0.05)
+    assert steps["tokens_per_step"] == pytest.approx(sum(batch.tokens for batch in epoch) / len(epoch), rel=0.05)
+    assert steps["tokens_per_step"] < 0.5 * full_rows
+    assert "batches of 8 samples: at most " in steps["based_on"]
+    largest, measured = preview._expected(resolution.recipe, feed, facts["data"]["vocab_size"], "cpu")
+    assert measured is not None
+    assert measured.typical < 1
+    assert facts["time"]["step_seconds"] == pytest.approx(largest.seconds_per_step * measured.typical)
+
+    windows = check(Request(data=(str(path.with_suffix(".txt")),), flags={n: ("test", v) for n, v in SMALL.items()})
+                    ) if kind == "lines" else None  # fmt: skip
+    if windows:
+        assert windows["steps"]["tokens_per_step"] == full_rows
+        assert windows["steps"]["based_on"] == "8 full rows of 64 tokens"
+        assert facts["memory"]["activations_bytes"] < 0.6 * windows["memory"]["activations_bytes"]
+    if kind == "classify":
+        assert facts["memory"]["logits_bytes"] == 0

@@ -365,3 +365,49 @@ def test_data_that_changed_since(place: Path) -> None:
     write_lines(data, [labelled(rng) for _ in range(40)])
     with pytest.raises(CheckpointError, match="its validation part is gone"):
         opened.evaluate(run)
+
+
+# ------------------------------------------------------------------------------------------- texts without what is due
+
+
+def test_a_text_alone_is_no_labelled_data(classifier: Trained, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a folder that happens to be named like a class too; in a folder of classes it is."""
+    for name in ("buzz", "quiet"):
+        (place / "classes" / name).mkdir(parents=True)
+        (place / "classes" / name / "a.txt").write_text("az" if name == "buzz" else "abc")
+    assert main(["evaluate", str(classifier[0]), "--data", str(place / "classes" / "buzz" / "a.txt")]) == 3
+    error = capsys.readouterr().err
+    assert "a.txt: a .txt file holds texts without labels" in error
+    assert "a folder of .txt files for each class" in error
+    assert figures(capsys, classifier[0], "--data", place / "classes")["records"] == 2
+
+
+def test_a_context_is_for_runs_that_learned_from_pairs(
+    classifier: Trained, tagger: Trained, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run, kind in ((classifier[0], "classify"), (tagger[0], "tag")):
+        assert main(["predict", str(run), "abc", "--context", "z"]) == 2
+        captured = capsys.readouterr()
+        assert f"--context gives each text a second one, and this run with objective.type {kind}" in captured.err
+        assert "fix: leave --context out" in captured.err
+        assert captured.out == ""
+        with pytest.raises(RecipeError, match="a pair of texts is given"):
+            trifecta.load(run).predict([("abc", "z")])
+    rng = random.Random(6)
+    pairs = [labelled(rng) for _ in range(40)]
+    pairs = [{"premise": pair["text"], "hypothesis": "abc", "label": pair["label"]} for pair in pairs]
+    (place / "pairs").mkdir()
+    run, data = train(place / "pairs", "classify", pairs, 1)
+    asked_of_both = said(capsys, "predict", run, "abc", "--context", "z", "--json")
+    assert asked_of_both != said(capsys, "predict", run, "abc", "--json")
+    data.unlink()
+    with pytest.warns(UserWarning, match="its data is gone"):
+        trifecta.load(run).predict("abc", context="z")
+
+
+def test_judging_says_how_far_it_is_from_the_first_text_on(tagger: Trained) -> None:
+    told: list[tuple[str, float | None]] = []
+    opened.evaluate(tagger[0], (str(tagger[1]),), lambda what, share: told.append((what, share)))
+    assert list(dict.fromkeys(what for what, _ in told)) == ["tokenizing", "evaluating", "predicting"]
+    assert told[0] == ("tokenizing", 0.0)
+    assert len([what for what, _ in told if what == "tokenizing"]) == 3, "of 500 texts"

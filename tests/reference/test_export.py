@@ -15,6 +15,7 @@ from trifecta.errors import RecipeError
 from trifecta.inference.sequences import write_sequences
 from trifecta.interop import hf
 from trifecta.models import Gpt
+from trifecta.objectives.template import Template
 from trifecta.recipe import presets
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.sources import collect
@@ -100,7 +101,7 @@ def resolved(preset: str, flags: dict[str, Any]) -> Recipe:
     return collect(preset=preset, flags=flags).resolve().recipe
 
 
-def small_run(preset: str, folder: Path, **settings: Any) -> Path:
+def small_run(preset: str, folder: Path, *, data: Path | None = None, **settings: Any) -> Path:
     """A run of a preset, untrained and small: fewer and narrower layers, fewer tokens, everything else as it is."""
     text = folder / "text.txt"
     text.write_text(TEXT, encoding="utf-8")
@@ -112,7 +113,7 @@ def small_run(preset: str, folder: Path, **settings: Any) -> Path:
     if getattr(resolved(preset, {}).model, "max_sequence_length", None):
         short["model.max_sequence_length"] = 64
     flags = {key: ("settings", value) for key, value in (wide | short | tokens | settings).items()}
-    resolution = resolve(Request(preset=preset, flags=flags, data=(str(text),)))
+    resolution = resolve(Request(preset=preset, flags=flags, data=(str(data or text),)))
     recipe = resolution.recipe
     tokenizer = build.data_of(recipe, resolution.text).tokenizer
     objective = build.objective_of(recipe, tokenizer)
@@ -205,3 +206,44 @@ def test_what_transformers_cannot_express_is_refused_by_name(tmp_path: Path) -> 
     with pytest.raises(RecipeError, match=r"model\.norm: rmsnorm, model\.qk_norm: True"):
         export_run(run, tmp_path / "hf")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run", "text.txt"]
+
+
+TURNS = [
+    {"role": "system", "content": "Be 'short'."}, {"role": "user", "content": "It was?"},
+    {"role": "assistant", "content": "the worst"}, {"role": "user", "content": "of \"times\" {{ x }}"},
+]  # fmt: skip
+
+
+def chat_ids(tmp_path: Path) -> tuple[list[int], list[int], str]:
+    """Ids of a conversation that is to be answered: ours, and those of the exported chat template; and its text."""
+    data = tmp_path / "chat.jsonl"
+    parts = [part for part in TEXT.split(",") if part.strip()]
+    rows = [{"messages": [{"role": "user", "content": part}, {"role": "assistant", "content": part}]} for part in parts]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows * 20), encoding="utf-8")
+    run = small_run("modern", tmp_path, data=data, objective={"type": "prompted"})
+    made = export_run(run, tmp_path / "hf")
+    ours = load(run)
+    turns = [(turn["role"], turn["content"]) for turn in TURNS]
+    wanted = ours.objective.template.prompt(turns, ours.tokenizer, 1000)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(made.folder)
+    options: dict[str, Any] = {"add_generation_prompt": True}
+    found = tokenizer.apply_chat_template(TURNS, **options)["input_ids"]
+    return wanted, found, tokenizer.apply_chat_template(TURNS, tokenize=False, **options)
+
+
+def test_a_chat_is_exported_with_its_template(tmp_path: Path) -> None:
+    wanted, found, text = chat_ids(tmp_path)
+    assert found == wanted
+    said = [turn["content"] for turn in TURNS]
+    end = text.partition(said[2])[2].partition("\n")[0].partition("User")[0]
+    assert text == f"{said[0]}\n\nUser: {said[1]}\nAssistant: {said[2]}{end}User: {said[3]}\nAssistant:"
+    assert end
+
+
+def test_control_a_template_without_the_end_of_an_answer_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Template.jinja
+    monkeypatch.setattr(Template, "jinja", lambda self, _: right(self, ""))
+    wanted, found, _ = chat_ids(tmp_path)
+    assert found != wanted

@@ -16,7 +16,7 @@ def evaluate(
         typer.Option(
             "--data",
             metavar="FILE",
-            help="Text to judge by; may be given again. Default: the run's own split.",
+            help="Text to judge by, or labelled data for its task; may be given again. Default: the run's own split.",
             callback=options.not_empty,
         ),
     ] = None,

@@ -26,7 +26,11 @@ def predict(
         ),
     ] = None,
     context: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What a question is about.", callback=options.not_empty)
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="What a question is about; for a run that learned from pairs, each text's second one.",
+            callback=options.not_empty,
+        ),
     ] = None,
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Candidates for each gap.")] = 5,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Texts in one forward pass.")] = 32,

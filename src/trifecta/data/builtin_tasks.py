@@ -70,16 +70,22 @@ class _Task:
     note: str
 
 
+@cache
 def builtin_task(name: str) -> BuiltinTask:
-    """Records of a built-in task.
+    """Records of a built-in task; made once in a process.
 
     Raises:
         DataError: a package of the samples is missing. RecipeError: no such task.
     """
     task = lookup(_TASKS, name, "built-in task")
     train, validation = task.parts()
-    notes = [f"task: {name}, {len(train)} records to train on and {len(validation)} held out", task.note]
-    return BuiltinTask(name, train, validation, notes, task.baselines(train, validation))
+    baselines = task.baselines(train, validation)
+    to_beat = ", ".join(f"{what.replace('_', ' ')} {value:.1%}" for what, value in baselines.items())
+    notes = [
+        f"task: {name}, {len(train)} records to train on and {len(validation)} held out", task.note,
+        f"to beat on what is held out: {to_beat}",
+    ]  # fmt: skip
+    return BuiltinTask(name, train, validation, notes, baselines)
 
 
 def task_text(name: str) -> Iterator[str]:

@@ -92,6 +92,8 @@ def estimate(
     autocast: torch.dtype | None = None,
     device: str = "cpu",
     logit_rows: int | None = None,
+    decoder_length: int | None = None,
+    scored: int | None = None,
     speed: Speed | None = None,
 ) -> Estimate:
     """Estimates one update; on a CPU peak memory and time came within a factor of 1.5 for models of 0.4 to 23 million
@@ -104,9 +106,12 @@ def estimate(
         build: makes the model, what is frozen frozen; called where nothing is allocated.
         autocast: bf16 for mixed precision.
         logit_rows: positions whose logits exist at once; None: all of a micro-batch.
+        decoder_length: tokens that a decoder writes in a row; None: DECODER_SHARE of those that are read.
+        scored: positions of a micro-batch with a token to predict; None: all.
         speed: of this machine; None: measured.
     """
     tokens = batch_size * sequence_length
+    scored = tokens if scored is None else scored
     with without_memory():
         model = build()
         kinds, shapes = roles(model), {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -117,18 +122,21 @@ def estimate(
     matrices = [name for name in trained if kinds[name] == "matrix"]
     trained_matrices, trained_elements = _elements(shapes, matrices), _elements(shapes, trained)
     elements = sum(sizes.values())
-    saved_bytes = _saved_for_backward(build, elements, batch_size, sequence_length, autocast)
-    multiplied = matrix_elements + vocab_size * d_model
+    saved_bytes = _saved_for_backward(build, elements, batch_size, sequence_length, decoder_length, autocast)
     micro_steps = gradient_accumulation_steps
-    flops = (6 * multiplied - 2 * (matrix_elements - trained_matrices)) * tokens * micro_steps
+    flops = (6 * matrix_elements - 2 * (matrix_elements - trained_matrices)) * tokens * micro_steps
+    if decoder_length is not None:
+        of_decoder = _elements(shapes, [name for name in shapes if kinds[name] == "matrix" and _is_of_written(name)])
+        flops += 6 * of_decoder * batch_size * (decoder_length - sequence_length) * micro_steps
+    flops += 6 * vocab_size * d_model * scored * micro_steps
     flops += sum(_orthogonalisation_flops(shapes[name]) for name in matrices) if optimizer == "muon" else 0
     attention_flops = 12 * num_layers * sequence_length * d_model * tokens * micro_steps
 
     of_matrices, of_others = _STATE_FLOATS[optimizer]
-    rows = tokens if logit_rows is None else min(tokens, logit_rows)
+    rows = scored if logit_rows is None else min(scored, logit_rows)
     waste = _HEAP_WASTE if device == "cpu" else 1.0
     speed = speed or measure_speed(tokens, d_model, d_ff, device=device, dtype=autocast or torch.float32)
-    moved_bytes = (saved_bytes + 12 * tokens * vocab_size) * micro_steps * _ELEMENTWISE_RATIO
+    moved_bytes = (saved_bytes + 12 * scored * vocab_size) * micro_steps * _ELEMENTWISE_RATIO
     moved_bytes += _OPTIMIZER_BYTES * trained_elements
     return Estimate(
         parameters=sizes,
@@ -142,6 +150,11 @@ def estimate(
         seconds_per_step=(flops + _ATTENTION_RATIO * attention_flops) / speed.flops_per_second
         + moved_bytes * speed.seconds_per_saved_byte,
     )
+
+
+def _is_of_written(name: str) -> bool:
+    """Whether a matrix is multiplied with what is written; keys and values across are of what is read."""
+    return name.startswith("decoder.") and "cross.key" not in name and "cross.value" not in name
 
 
 def _elements(shapes: Mapping[str, tuple[int, ...]], names: Iterable[str]) -> int:
@@ -177,20 +190,31 @@ def _seconds(work: Callable[[], object], device: str, budget: float = 0.05) -> f
 
 
 def _saved_for_backward(
-    build: Callable[[], Model], elements: int, batch_size: int, sequence_length: int, autocast: torch.dtype | None
+    build: Callable[[], Model],
+    elements: int,
+    batch_size: int,
+    sequence_length: int,
+    decoder_length: int | None,
+    autocast: torch.dtype | None,
 ) -> int:
     if elements <= _SMALL_MODEL and sequence_length <= _SHORT:
         with torch.random.fork_rng(devices=[]):
             model = build().train()
-            one, two = (_saved_bytes(model, samples, sequence_length, autocast) for samples in (1, 2))
+            one, two = (_saved_bytes(model, samples, sequence_length, autocast, decoder_length) for samples in (1, 2))
         return one + (batch_size - 1) * (two - one)
     from torch._subclasses.fake_tensor import FakeTensorMode  # takes two seconds to import
 
     with FakeTensorMode():
-        return _saved_bytes(build().train(), batch_size, sequence_length, autocast)
+        return _saved_bytes(build().train(), batch_size, sequence_length, autocast, decoder_length)
 
 
-def _saved_bytes(model: Model, batch_size: int, sequence_length: int, autocast: torch.dtype | None) -> int:
+def _saved_bytes(
+    model: Model,
+    batch_size: int,
+    sequence_length: int,
+    autocast: torch.dtype | None,
+    decoder_length: int | None = None,
+) -> int:
     """Bytes that autograd holds after a forward, parameters aside; each storage once."""
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     held: dict[int, torch.UntypedStorage] = {}
@@ -205,7 +229,8 @@ def _saved_bytes(model: Model, batch_size: int, sequence_length: int, autocast: 
     precision = torch.autocast("cpu", autocast) if autocast else nullcontext()
     with precision, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         if isinstance(model, T5):
-            model.hidden(tokens_BT, tokens_BT[:, : max(1, int(sequence_length * DECODER_SHARE))])
+            length = int(sequence_length * DECODER_SHARE) if decoder_length is None else decoder_length
+            model.hidden(tokens_BT, tokens_BT.new_zeros(batch_size, max(1, length)))
         elif isinstance(model, Vit):
             model.hidden(torch.zeros(batch_size, *model.embedding.shape))
         else:

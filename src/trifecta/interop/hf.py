@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trifecta.errors import CheckpointError
 from trifecta.interop.exports import to_hf_config
+from trifecta.interop.heads import without_head
 from trifecta.interop.imports import from_hf_config
 from trifecta.interop.names import FAMILIES, Family, Kind, Row, family_of
 
@@ -27,7 +28,8 @@ class Imported:
     """One of their models as one of ours.
 
     kind: model.type. fields: the model's keyword arguments. state: its weights, fp32; those of a head or pooler may be
-    absent where the file has none. labels: the classes of a model that judges images.
+    absent where the file has none. labels: the classes of a model that judges images. left_out: their names of a task's
+    head, which isn't read.
     """
 
     kind: Kind
@@ -35,6 +37,7 @@ class Imported:
     vocab_size: int
     state: Mapping[str, Tensor]
     labels: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
@@ -48,6 +51,7 @@ def from_hf(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Imported:
     Raises:
         CheckpointError: what our models can't express, or weights that don't belong to the config.
     """
+    config, state, left_out = without_head(config, state)
     fields, vocab_size = from_hf_config(config)
     ours = {name: tensor.float() for name, tensor in from_hf_state(state, config).items()}
     if kind_of(config) == "bert":
@@ -57,7 +61,7 @@ def from_hf(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Imported:
         named = {int(number): str(label) for number, label in (config.get("id2label") or {}).items()}
         count = len(ours["head.weight"]) if "head.weight" in ours else len(named)
         labels = tuple(named.get(number, f"LABEL_{number}") for number in range(count))
-    return Imported(kind_of(config), fields, vocab_size, ours, labels)
+    return Imported(kind_of(config), fields, vocab_size, ours, labels, left_out)
 
 
 def from_hf_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:

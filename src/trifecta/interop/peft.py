@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trifecta.errors import RecipeError
@@ -21,62 +22,93 @@ TASKS = {
     "classify": "SEQ_CLS", "tag": "TOKEN_CLS", "answer": "QUESTION_ANS", "masked": None,
 }  # fmt: skip
 """objective.type -> peft's task_type; it has none for masked tokens."""
-HEADS = {"classify": "classifier", "tag": "classifier", "answer": "qa_outputs"}
-"""objective.type -> the name of the head of transformers' class for that task."""
 
 
-def adapter_state(trained: Mapping[str, Tensor], model_type: str, objective: str) -> dict[str, Tensor]:
+def adapter_state(trained: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
     """Tensors by our names -> by peft's.
 
+    Where their model has one matrix and ours several, A is theirs stacked and B has theirs as blocks, of zeros for one
+    that isn't trained: the product is all of the products stacked. Its rank is the sum of theirs.
+
     Args:
-        trained: LoRA's matrices, and the parameters of the task's head and pooler if there are.
-        model_type: Hugging Face's. objective: objective.type.
+        trained: LoRA's matrices, and parameters of the model's own head if there are. model_type: Hugging Face's.
 
     Raises:
-        RecipeError: their model has one matrix where ours has several, or no place for such a head.
+        RecipeError: their model has no place for one.
     """
     gated = any(".feedforward.gate." in name for name in trained)
     rows = {ours: row for row in family_of(model_type, gated=gated).rows for ours in row.ours}
-    return {_PREFIX + _theirs(bare(name), rows, model_type, objective): tensor for name, tensor in trained.items()}
+    state: dict[str, Tensor] = {}
+    parts: dict[str, dict[int, dict[str, Tensor]]] = {}
+    for name, tensor in trained.items():
+        place, part, count = _place(bare(name), rows, model_type)
+        leaf = name.rpartition(".")[2]
+        if leaf in _LEAVES and count > 1:
+            parts.setdefault(place, {number: {} for number in range(count)})
+            parts[place][part][leaf] = tensor
+        else:
+            state[f"{place}.{_LEAVES.get(leaf, leaf)}"] = tensor
+    for place, matrices in parts.items():
+        state |= {f"{place}.{_LEAVES[leaf]}": tensor for leaf, tensor in _fused(list(matrices.values())).items()}
+    return with_prefix(state)
 
 
-def _theirs(name: str, rows: Mapping[str, Row], model_type: str, objective: str) -> str:
-    module, _, leaf = name.rpartition(".")
-    if module == "head" and model_type == "bert" and objective in HEADS:
-        return f"{HEADS[objective]}.{leaf}"
+def with_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names of transformers' model as peft's."""
+    return {_PREFIX + name: tensor for name, tensor in state.items()}
+
+
+def _place(name: str, rows: Mapping[str, Row], model_type: str) -> tuple[str, int, int]:
+    """The module's name there, which part of its matrix ours is, and how many parts that has.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    module = name.rpartition(".")[0]
     numbers = re.findall(r"\.(\d+)\.", f".{module}.")
-    row = rows.get(re.sub(r"(^|\.)blocks\.\d+\.", r"\1blocks.{i}.", module) + ".weight")
-    if row is None or module == "head":  # a task's head, which isn't the one for tokens
+    ours = re.sub(r"(^|\.)blocks\.\d+\.", r"\1blocks.{i}.", module) + ".weight"
+    if (row := rows.get(ours)) is None:
         raise RecipeError(f"Hugging Face's {model_type} has no place for {name}", fix="export with --to hf instead")
-    if len(row.ours) > 1:
-        parts = ", ".join(part.split(".")[-2] for part in row.ours)
-        raise RecipeError(
-            f"Hugging Face's {model_type} has {parts} as one matrix, so there is no adapter of "
-            f"{module.rpartition('.')[2]} alone",
-            fix=f"train with training.lora_targets without {parts}, or export the whole model with --to hf",
-        )  # fmt: skip
     place = row.theirs.replace("{i}", numbers[0] if numbers else "").removesuffix(".weight")
-    return f"{place}.{_LEAVES.get(leaf, leaf)}"
+    return place, row.ours.index(ours), len(row.ours)
+
+
+def _fused(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A (sum of ranks, in) and B (sum of outputs, sum of ranks) of matrices that are one; {} for a part without them.
+
+    All parts have equally many outputs, as `names.Row` has it.
+    """
+    found = next(matrices for matrices in parts if matrices)
+    nothing = {A: found[A][:0], B: found[B][:, :0]}
+    whole = [matrices or nothing for matrices in parts]
+    blocks: Tensor = torch.block_diag(*(matrices[B] for matrices in whole))  # type: ignore[no-untyped-call]
+    return {A: torch.cat([matrices[A] for matrices in whole]), B: blocks}
 
 
 def adapter_config(
-    state: Mapping[str, Tensor], model_type: str, objective: str, *, alpha: float, dropout: float, base: str | None
-) -> dict[str, Any]:
+    state: Mapping[str, Tensor], model_type: str, objective: str, *, rank: int, alpha: float, dropout: float,
+    base: str | None,
+) -> dict[str, Any]:  # fmt: skip
     """adapter_config.json as a dict.
 
+    peft scales each product by alpha / rank: a matrix of a larger rank has an alpha that is larger by as much.
+
     Args:
-        state: what `adapter_state` gave. base: where the weights lie that it adapts.
+        state: what `adapter_state` gave. rank: of the run's matrices. base: where the weights lie that it adapts.
     """
     names = [name.removeprefix(_PREFIX) for name in state]
     layers = [name.removesuffix(f".{_LEAVES[A]}") for name in names if name.endswith(_LEAVES[A])]
     heads = {_head_of(name) for name in names if "lora_" not in name}
-    rank = next(len(tensor) for name, tensor in state.items() if name.endswith(_LEAVES[A]))
+    ranks = {name.rsplit(".", 3)[1]: len(tensor) for name, tensor in state.items() if name.endswith(_LEAVES[A])}
+    larger = {module: own for module, own in ranks.items() if own != rank}
     return {
         "peft_type": "LORA",
         "task_type": TASKS[objective],
         "base_model_name_or_path": base,
         "r": rank,
-        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "lora_alpha": _number(alpha),
+        "rank_pattern": larger,
+        "alpha_pattern": {module: _number(alpha * own / rank) for module, own in larger.items()},
         "lora_dropout": dropout,
         "target_modules": layers,
         "modules_to_save": sorted(heads) or None,
@@ -90,5 +122,12 @@ def adapter_config(
 
 
 def _head_of(name: str) -> str:
-    """The module that peft saves whole: `pooler` of `bert.pooler.dense.weight`."""
-    return "pooler" if ".pooler." in name else name.rpartition(".")[0]
+    """The module that peft saves whole: `pooler` of `bert.pooler.dense.weight`, `head` of `head.norm.weight`."""
+    for module in ("pooler", "final_norm", "head"):
+        if f".{module}." in f".{name}":
+            return module
+    return name.rpartition(".")[0]
+
+
+def _number(value: float) -> float:
+    return int(value) if value == int(value) else value

@@ -57,7 +57,8 @@ class Right:
     """How many targets were the likeliest token, and how many there were.
 
     Args:
-        counts: for each id, whether a target of it counts; None: all do.
+        counts: for each id, whether it counts; the likeliest token is then that among the counted ones, and targets
+            that don't count are left out. None: all do.
     """
 
     def __init__(self, device: torch.device, counts: torch.Tensor | None = None):
@@ -67,9 +68,15 @@ class Right:
 
     def add(self, logits_NV: torch.Tensor, targets_N: torch.Tensor) -> None:
         """More positions."""
-        counted = torch.ones_like(targets_N, dtype=torch.bool) if self._counts is None else self._counts[targets_N]
-        self.number += ((logits_NV.detach().argmax(-1) == targets_N) & counted).sum()
-        self.total += counted.sum()
+        logits_NV = logits_NV.detach()
+        if self._counts is None:
+            self.number += (logits_NV.argmax(-1) == targets_N).sum()
+            self.total += len(targets_N)
+            return
+        counted = self._counts[targets_N]
+        guesses = logits_NV[counted].masked_fill_(~self._counts, -torch.inf).argmax(-1)
+        self.number += (guesses == targets_N[counted]).sum()
+        self.total += len(guesses)
 
 
 def cross_entropy_sum(

@@ -118,7 +118,10 @@ class Span:
         return written_batch(examples, TERM, pad_id=self.pad_id, limits=self._limits)
 
     def loss(self, model: Any, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
-        """Sum of the cross-entropies of written tokens in nats, their count, and how many tokens of text were right."""
+        """Sum of the cross-entropies of written tokens in nats, their count, and how many tokens of text were right.
+
+        Where text stands, sentinels aren't among the guesses: gaps end at random.
+        """
         return guessed_loss(model, batch, TERM, "targets_BU", penalties, self._ordinary)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,6 +91,24 @@ class Template:
         parts = [part for said in kept for part in (said.head, said.content, said.tail)]
         return [int(i) for i in np.concatenate([*parts, opening])]
 
+    def jinja(self, end: str) -> str:
+        """The same as a chat template of Hugging Face's tokenizers. end: the end of text.
+
+        It writes one text, which is then tokenized as a whole: the ids are ours where no token of the tokenizer reaches
+        over what stands between the turns.
+        """
+        cases = []
+        for word, role in zip(("if", "elif", "elif"), self.forms, strict=True):
+            form = self.forms[role]
+            tail = end if role == "assistant" else form.tail
+            said = f"{_literal(form.head + form.glue)} + message['content'] + {_literal(tail)}"
+            cases.append(f"{{%- {word} message['role'] == {_literal(role)} %}}{{{{- {said} }}}}")
+        opening = _literal(self.forms["assistant"].head)
+        return (
+            "{%- for message in messages %}" + "".join(cases) + "{%- endif %}{%- endfor %}"
+            f"{{%- if add_generation_prompt %}}{{{{- {opening} }}}}{{%- endif %}}"
+        )
+
     def answer(self, text: str) -> str:
         """What the assistant says, of the text that the model wrote."""
         return text.removeprefix(self.forms["assistant"].glue)
@@ -118,3 +137,8 @@ def _divided(text: str) -> tuple[str, str]:
 def _form(head: str, tail: str) -> Form:
     bare = head.rstrip(" ")
     return Form(bare, head[len(bare) :], tail)
+
+
+def _literal(text: str) -> str:
+    """A text as Jinja writes it."""
+    return json.dumps(text, ensure_ascii=False)

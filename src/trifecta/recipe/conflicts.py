@@ -221,6 +221,10 @@ def _trained(recipe: Recipe) -> Iterator[Conflict]:
         yield Conflict(("training.freeze_body", "model.tie_embeddings", "objective.type"),
                        "training.freeze_body leaves nothing to train: the head is the token embedding",
                        "freeze fewer parts, with training.freeze_layers")  # fmt: skip
+    elif training.freeze_body and training.init_from is None:
+        yield Conflict(("training.freeze_body", "training.init_from"),
+                       "training.freeze_body keeps all but the head as it is, and without training.init_from that is "
+                       "random", "set training.init_from, or train the body too")  # fmt: skip
     elif not training.freeze_body and layers is not None and layers > blocks:
         yield Conflict(("training.freeze_layers", "model.num_layers"),
                        f"training.freeze_layers {layers} is more than the model has, {blocks}",
@@ -236,6 +240,11 @@ def _lora(recipe: Recipe) -> Iterator[Conflict]:
         yield Conflict(("training.lora_rank", "training.init_from"),
                        "training.lora_rank adapts weights that are trained already, and training.init_from names none",
                        "set training.init_from, or train without LoRA")  # fmt: skip
+    width = model.d_model
+    if training.lora_rank is not None and training.lora_rank > width:
+        yield Conflict(("training.lora_rank", "model.d_model"),
+                       f"training.lora_rank {training.lora_rank} is more than model.d_model {width}: it saves nothing",
+                       f"set training.lora_rank far lower, to {max(1, min(8, width // 4))} say")  # fmt: skip
     if "gate" in training.lora_targets and not model.activation.startswith(("swiglu", "geglu")):
         yield Conflict(("training.lora_targets", "model.activation"),
                        f"training.lora_targets has gate, but model.activation {model.activation} has none",

@@ -79,6 +79,8 @@ _PAIRED = ("seq2seq", "prompted")
 """Objectives that learn from sources and targets."""
 _MARKED = ("tag", "answer")
 """Objectives whose data has fields of fixed names."""
+_WRITTEN = ("causal", "span", *_PAIRED)
+"""Objectives whose samples are written token by token."""
 
 
 def _no_smoothing(recipe: Recipe) -> bool:
@@ -99,13 +101,15 @@ INERT: tuple[Inert, ...] = (
           _own_dropouts, "each of the places that it stands for has its own rate", "remove it, or one of those"),
     Inert("objective.mean_span_length", ("objective.choose",), _no_spans,
           "only runs of tokens have a length", "remove it, or set objective.choose to span"),
-    Inert("tracking.sample.every_n_epochs", ("objective.type",), lambda r: r.objective.type not in _SHOWN,
+    Inert("tracking.sample.every_n_epochs", ("objective.type",), lambda r: r.objective.type not in (*_SHOWN, *_PAIRED),
           "this objective has no samples to show", "remove it"),
     Inert("tracking.sample.prompt", ("objective.type",), lambda r: r.objective.type != "causal",
-          "only a GPT goes on with a text; others fill the gaps of one", "remove it"),
-    *(Inert(f"tracking.sample.{name}", ("objective.type",), lambda r: r.objective.type not in ("causal", "span"),
-            "only what writes has a length and a temperature", "remove it")
-      for name in ("max_tokens", "temperature")),
+          "only what goes on with a text begins with one of yours; others get held-out texts", "remove it"),
+    Inert("tracking.sample.max_tokens", ("objective.type",), lambda r: r.objective.type not in _WRITTEN,
+          "only what writes has a length", "remove it"),
+    Inert("tracking.sample.temperature", ("objective.type",),
+          lambda r: r.objective.type not in _WRITTEN or r.objective.type == "seq2seq",
+          "only what goes on with a text, fills gaps of several tokens or answers draws its tokens", "remove it"),
     Inert("data.samples", ("objective.type",), lambda r: r.objective.type not in _SHOWN,
           "a sample is a labelled text", "remove it"),
     *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type in (*_SHOWN, *_SEEN),

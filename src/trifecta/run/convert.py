@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trifecta.errors import CheckpointError, RecipeError
-from trifecta.interop import folders, hf, vocabularies
+from trifecta.interop import folders, heads, hf, vocabularies
 from trifecta.models.heads import Headed, Paired
 from trifecta.models.layers import bare
+from trifecta.objectives.prompted import Prompted
 from trifecta.randomness import key
 from trifecta.recipe.components import Images
 from trifecta.recipe.inert import normalised
@@ -70,6 +71,8 @@ def import_folder(source: Path, out: Path | None = None, *, allow_pickle: bool =
             error.where = str(source / (error.where or ""))
         raise
     notes = [*found.notes]
+    if imported.left_out:
+        notes.append(f"a head for a task isn't taken over: {', '.join(imported.left_out)}")
     if drawn:
         notes.append(f"not in the file, and drawn anew: {', '.join(drawn)}")
     with new_folder(place) as beside:
@@ -197,20 +200,15 @@ def export_run(run: str | Path, out: Path) -> Conversion:
 
     Raises:
         CheckpointError: no such run, or a tokenizer without an equal. RecipeError: none of their models can express it,
-            it has a head of its own, or `out` isn't empty.
+            or `out` isn't empty.
     """
     refuse_full(out)
     trained = load(run)
     if trained.recipe.model.type == "vit":
         return _export_images(trained, out)
-    if isinstance(trained.model, Headed):
-        raise RecipeError(
-            f"a model with a head for {trained.recipe.objective.type} can't be exported", where=str(run),
-            fix="export the run that it was fine-tuned from",
-        )  # fmt: skip
     config, generation = _configs_of(trained)
     tokenizer, settings = _tokenizer_of(trained, config)
-    state = _state_of(trained.model, config)
+    state, notes = _state_of(trained, config)
     contents = {"config.json": config, "tokenizer_config.json": settings}
     if generation:
         contents["generation_config.json"] = generation
@@ -219,7 +217,7 @@ def export_run(run: str | Path, out: Path) -> Conversion:
         for name, text in texts.items():
             files.replace_text(beside / name, text)
         write_weights(beside / folders.WEIGHTS, state)
-    return Conversion(out, config["model_type"], _count(trained.model), config["vocab_size"], ())
+    return Conversion(out, config["model_type"], _count(trained.model), config["vocab_size"], notes)
 
 
 def _export_images(trained: Run, out: Path) -> Conversion:
@@ -248,6 +246,8 @@ def _configs_of(trained: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     fields = build.fields(recipe.model)
     if "max_sequence_length" in fields and fields["max_sequence_length"] is None:
         fields["max_sequence_length"] = recipe.data.sequence_length
+    if isinstance(trained.model, Headed):
+        fields = heads.without_token_head(fields)
     objective, eos_id, unk_id = trained.objective, trained.tokenizer.eos_id, trained.tokenizer.unk_id
     special: dict[str, int | None] = {}
     if kind == "bert":
@@ -283,19 +283,33 @@ def _tokenizer_of(trained: Run, config: Mapping[str, Any]) -> tuple[str, dict[st
         first, last = ((str(special[f"{name}_token"]), int(ids[f"{name}_token"])) for name in ("cls", "sep"))
         text = vocabularies.with_frame(text, first, last)
     pairs = getattr(trained.recipe.model, "segment_types", 0) > 1
-    length = getattr(trained.recipe.model, "max_sequence_length", None) or trained.recipe.data.sequence_length
-    return text, folders.tokenizer_settings(special, length, pairs=pairs)
+    length = trained.recipe.data.sequence_length  # a run with a head cuts there
+    if not isinstance(trained.model, Headed):
+        length = getattr(trained.recipe.model, "max_sequence_length", None) or length
+    settings = folders.tokenizer_settings(special, length, pairs=pairs)
+    if isinstance(trained.objective, Prompted):
+        settings["chat_template"] = trained.objective.template.jinja(special["eos_token"] or "")
+    return text, settings
 
 
-def _state_of(model: Any, config: dict[str, Any]) -> dict[str, Tensor]:
-    """Their weights. Of a pair's two scores theirs has `together` first; ModernBERT has no such head."""
-    if not isinstance(model, Paired):
-        return hf.to_hf_state(model.state_dict(), config["model_type"])
+def _state_of(trained: Run, config: dict[str, Any]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Their weights, and what the user should know; config.json is told of heads.
+
+    Of a pair's two scores theirs has `together` first; ModernBERT has no such head.
+    """
+    model, objective = trained.model, trained.recipe.objective
+    if not isinstance(model, Headed | Paired):
+        return hf.to_hf_state(model.state_dict(), config["model_type"]), ()
     state = hf.to_hf_state(model.body.state_dict(), config["model_type"])
+    if isinstance(model, Headed):
+        head = heads.Head.of(objective.type, objective, model.head.weight, model.head.bias)
+        state, notes = heads.with_head(state, head, config)
+        config |= heads.settings(head, config["model_type"])
+        return state, notes
     if config["model_type"] == "bert":
         config["architectures"] = ["BertForPreTraining"]
         state |= {f"cls.seq_relationship.{n}": p.detach().flip(0) for n, p in model.pair_head.named_parameters()}
-    return state
+    return state, ()
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:

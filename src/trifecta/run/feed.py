@@ -88,13 +88,17 @@ class Feed:
             first = next(batches)
             yield [first, *(next(batches) for _ in range(sizes.pop(0) - 1))]
 
-    def padding_share(self, batch_size: int, batches: int = 4) -> float:
-        """The share of padding among all positions of the first batches."""
-        made = [
+    def first(self, batch_size: int, batches: int) -> list[Batch]:
+        """The first epoch's first batches, as many as there are."""
+        return [
             self.batch((0, indices))
             for start in range(0, batches * batch_size, batch_size)
             if len(indices := self.sampler.indices(0, start, start + batch_size))
         ]
+
+    def padding_share(self, batch_size: int, batches: int = 4) -> float:
+        """The share of padding among all positions of the first batches."""
+        made = self.first(batch_size, batches)
         positions = sum(batch.positions for batch in made)
         return 1 - sum(batch.tokens for batch in made) / max(1, positions)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trifecta.data.builtin_tasks import builtin_task
 from trifecta.data.tasks import read_labelled, read_pairs, read_prompts, read_questions, read_tagged
 from trifecta.data.tasks.unlabelled import Unlabelled
 from trifecta.errors import CheckpointError, DataError, RecipeError
@@ -28,9 +31,13 @@ from trifecta.run.divided import require_known_tags
 from trifecta.run.feed import Feed
 from trifecta.run.opened import Run
 from trifecta.run.pictured import read_judged
-from trifecta.run.predicting import predict_texts
+from trifecta.run.predicting import predict_records
 from trifecta.run.tasks import Examples, read_task, samples_of
 from trifecta.training import checkpoint
+
+_PLAIN_TEXT = re.compile(r"\.txt(\.(gz|zst|zstd))?$", re.IGNORECASE)
+_TOLD_EVERY = 200
+"""Samples between two reports of progress."""
 
 Figures = dict[str, Any]
 """Numbers by name; tables as name -> {row: {column: number}}."""
@@ -61,9 +68,7 @@ def evaluate_task(
     recipe, objective = run.recipe, run.objective
     judge = lookup(JUDGES, recipe.objective.type, "task")
     records, what = _records(run, data, judge)
-    examples: list[Any] = samples_of(objective, records)
-    if not getattr(objective, "lazy", False):
-        examples = [objective.prepare(sample) for sample in examples]
+    examples = _examples(objective, records, progress)
     feed = Feed.of(recipe, objective, Examples(records, examples, 0, 0), training=False)
     result = evaluate(
         build.module_of(recipe, run.model, objective),
@@ -77,13 +82,32 @@ def evaluate_task(
     figures: Figures = result.metrics
     if recipe.objective.type in PREDICTORS:
         texts = [judge.unlabelled(record) for record in records]
-        predictions = predict_texts(run, texts, batch_size=recipe.training.batch_size, progress=progress, **writing)
+        predictions = predict_records(run, texts, batch_size=recipe.training.batch_size, progress=progress, **writing)
         figures = judge.figures(objective, records, predictions)
     return {
         "run": path, "step": run.step, "data": what, "records": len(records),
         "cut": sum(getattr(example, "cut", 0) > 0 for example in examples), "loss": result.loss, **figures,
+        **_baselines(recipe, data),
         "seconds": time.perf_counter() - started,
     }  # fmt: skip
+
+
+def _baselines(recipe: Recipe, data: tuple[str, ...]) -> Figures:
+    """What a built-in task's validation part gives without a model."""
+    if data or recipe.data.paths or recipe.data.builtin is None or recipe.objective.type not in PREDICTORS:
+        return {}
+    return {f"baseline_{name}": value for name, value in builtin_task(recipe.data.builtin).baselines.items()}
+
+
+def _examples(objective: Any, records: list[Any], progress: build.Report | None) -> list[Any]:
+    samples, examples = samples_of(objective, records), []
+    if getattr(objective, "lazy", False):
+        return list(samples)
+    for number, sample in enumerate(samples):
+        if progress and number % _TOLD_EVERY == 0:
+            progress("tokenizing", number / len(samples))
+        examples.append(objective.prepare(sample))
+    return examples
 
 
 def _records(run: Run, data: tuple[str, ...], judge: Judge) -> tuple[list[Any], str]:
@@ -102,10 +126,26 @@ def _records(run: Run, data: tuple[str, ...], judge: Judge) -> tuple[list[Any], 
 def _read_labelled(recipe: Recipe, paths: Sequence[str]) -> list[Any]:
     data, objective = recipe.data, recipe.objective
     assert isinstance(objective, components.Classify)
+    _refuse_plain_texts(paths)
     return read_labelled(
         paths, text_field=data.text_field, pair_field=data.pair_field, label_field=data.label_field,
         kind=objective.kind, allowed=objective.labels or None,
     ).records  # fmt: skip
+
+
+def _refuse_plain_texts(paths: Sequence[str]) -> None:
+    """A .txt file by itself has no label: only in a folder of classes that was given is its folder's name one.
+
+    Raises:
+        DataError: naming it, and what data is needed.
+    """
+    for path in paths:
+        if Path(path).is_file() and _PLAIN_TEXT.search(path):
+            raise DataError(
+                "a .txt file holds texts without labels, and a class can only be judged against one", where=path,
+                fix="give a .csv, .tsv or .jsonl file with a text and its label in each row, or a folder that holds a "
+                "folder of .txt files for each class; for texts without labels use trifecta predict",
+            )  # fmt: skip
 
 
 def _read_tagged(recipe: Recipe, paths: Sequence[str]) -> list[Any]:

@@ -9,13 +9,14 @@ from typing import Any
 
 from trifecta.data.images import LabelledImage
 from trifecta.data.tasks.unlabelled import STANDARD_INPUT, Unlabelled, read_unlabelled
-from trifecta.errors import RecipeError
+from trifecta.errors import RecipeError, TrifectaError
 from trifecta.inference.judged import Options, Prediction
 from trifecta.inference.predict import PREDICTORS, predict
 from trifecta.inference.write import WRITERS
 from trifecta.run import build
 from trifecta.run.opened import Run
 from trifecta.run.pictured import images_of
+from trifecta.run.tasks import read_task
 
 _FILES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".conll", ".gz", ".zst", ".zstd")
 
@@ -38,9 +39,27 @@ def predict_texts(
         batch_size: texts in one forward pass. top_k: candidates for a gap. writing: options of runs that write.
 
     Raises:
-        RecipeError: the run makes no predictions, or an option is out of bounds. DataError: a text that can't be
-            judged, with its place.
+        RecipeError: the run makes no predictions, an option is out of bounds, or pairs for a run that learned from
+            single texts. DataError: a text that can't be judged, with its place.
     """
+    kind = require_predictor(run)
+    made = (_records(kind, text, number, context) for number, text in enumerate(texts, 1))
+    records = [record for several in made for record in several]
+    if context is not None or any(getattr(record, "pair", None) is not None for record in records):
+        _require_pairs(run, kind, context is not None)
+    return predict_records(run, records, batch_size=batch_size, top_k=top_k, progress=progress, **writing)
+
+
+def predict_records(
+    run: Run,
+    records: Sequence[Any],
+    *,
+    batch_size: int,
+    top_k: int = 5,
+    progress: Callable[[str, float | None], None] | None = None,
+    **writing: Any,
+) -> list[Prediction]:
+    """A prediction for each record, single or pairs as they are; otherwise as `predict_texts`."""
     kind = require_predictor(run)
     for name, value in (("batch size", batch_size), ("top_k", top_k)):
         if value < 1:
@@ -50,8 +69,6 @@ def predict_texts(
             f"{', '.join(sorted(writing))}: only runs that write take such options, and objective.type is {kind}",
             fix="leave them out",
         )
-    made = (_records(kind, text, number, context) for number, text in enumerate(texts, 1))
-    records = [record for several in made for record in several]
     if not records:
         return []
     _warn_of_unknowns(run, records)
@@ -61,6 +78,37 @@ def predict_texts(
     )  # fmt: skip
     with build.autocast_of(run.recipe, run.device)():
         return predict(run.model, kind, run.objective, records, options)
+
+
+def _require_pairs(run: Run, kind: str, by_context: bool) -> None:
+    """A second text changes what a run says of the first, so it is only for runs that learned from pairs.
+
+    Raises:
+        RecipeError: it learned from single texts.
+    """
+    if kind == "answer":
+        return
+    learned = _learned_pairs(run) if kind == "classify" else False
+    given = "--context gives each text a second one" if by_context else "a pair of texts is given"
+    if learned is None:
+        warnings.warn(f"{given}; whether this run learned from pairs can't be told, since its data is gone",
+                      stacklevel=3)  # fmt: skip
+    elif not learned:
+        raise RecipeError(
+            f"{given}, and this run with objective.type {kind} learned from single texts", where=str(run.folder),
+            fix="leave --context out" if by_context else "give single texts",
+        )  # fmt: skip
+
+
+def _learned_pairs(run: Run) -> bool | None:
+    """Whether the texts that a classifier learned from were pairs, as its data has them; None where that is gone."""
+    if run.recipe.data.pair_field is not None:
+        return True
+    try:
+        records = read_task(run.recipe).divided.train
+    except TrifectaError:
+        return None
+    return any(record.pair is not None for record in records)
 
 
 def _warn_of_unknowns(run: Run, records: Sequence[Unlabelled]) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trifecta.recipe.dump import flat
 from trifecta.recipe.objects import NAMED_NULLS
 from trifecta.recipe.schema import Recipe
 from trifecta.run.request import Request
+
+if TYPE_CHECKING:
+    from trifecta.inspection.estimate import Estimate
+    from trifecta.inspection.rows import Rows
 
 SAMPLES = 3
 
@@ -48,8 +52,6 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     import torch
 
     from trifecta.execution.device import describe, resolve_device, set_threads
-    from trifecta.inspection.estimate import estimate
-    from trifecta.objectives.loss import CHUNK_ELEMENTS
     from trifecta.run import build, rates
     from trifecta.run.feed import Feed
     from trifecta.run.resolution import check_warmup, resolve, run_name
@@ -69,16 +71,13 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
         notes.append(why)
     check_warmup(recipe, resolution.resolved, total_steps)
     device = resolve_device(recipe.execution.device)
-    expected = estimate(
-        lambda: build.adapted(recipe, build.bare_model_of(recipe, vocab_size)),
-        batch_size=recipe.training.batch_size,
-        sequence_length=build.sequence_length_of(recipe),
-        gradient_accumulation_steps=recipe.training.gradient_accumulation_steps,
-        optimizer=recipe.training.optimizer.type,
-        autocast=None if recipe.execution.precision == "fp32" else torch.bfloat16,
-        device=str(device),
-        logit_rows=max(1, CHUNK_ELEMENTS // max(1, vocab_size)),
-    )
+    expected, rows = _expected(recipe, feed, vocab_size, str(device))
+    steps = {"tokens_per_step": expected.tokens_per_step, "tokens_per_epoch": len(data.train) - 1}
+    step_seconds = expected.seconds_per_step
+    if rows is not None:
+        tokens = rows.tokens * len(feed.samples)
+        steps = {"tokens_per_step": round(tokens / plan.steps_per_epoch), "tokens_per_epoch": round(tokens)}
+        step_seconds *= rows.typical
     return {
         "preset": resolution.preset,
         "recipe": nested(recipe),
@@ -103,8 +102,9 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
             "total_bytes": expected.total_bytes,
         },
         "steps": {
-            "tokens_per_step": expected.tokens_per_step,
-            "tokens_per_epoch": len(data.train) - 1,
+            **steps,
+            "samples_per_epoch": len(feed.samples),
+            "based_on": _basis(recipe, rows),
             "steps_per_epoch": plan.steps_per_epoch,
             "warmup_steps": build.warmup_steps_of(recipe, total_steps),
             "total_steps": total_steps,
@@ -112,13 +112,58 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
         "time": {
             "device": describe(device),
             "threads": torch.get_num_threads(),
-            "step_seconds": expected.seconds_per_step,
-            "tokens_per_second": round(expected.tokens_per_second),
-            "training_seconds": expected.seconds_per_step * total_steps,
+            "step_seconds": step_seconds,
+            "tokens_per_second": round(steps["tokens_per_step"] / step_seconds),
+            "training_seconds": step_seconds * total_steps,
         },
         **({"batch": [_sample(feed, i) for i in range(min(SAMPLES, len(feed.samples)))]}
            if show_batch else {}),
     }  # fmt: skip
+
+
+def _expected(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[Estimate, Rows | None]:
+    """What an update costs, and the rows on which that is based; None where every row is full.
+
+    Where samples differ in length, the costs are those of the largest of the first micro-batches.
+    """
+    import torch
+
+    from trifecta.data.packing import Windows
+    from trifecta.inspection.estimate import estimate
+    from trifecta.inspection.rows import enough, measure_rows
+    from trifecta.objectives.loss import CHUNK_ELEMENTS
+    from trifecta.run import build
+
+    training, rows = recipe.training, None
+    if not isinstance(feed.samples, Windows) and not getattr(feed.objective, "lazy", False):
+        rows = measure_rows(feed.first(training.batch_size, enough(training.batch_size)))
+    expected = estimate(
+        lambda: build.adapted(recipe, build.bare_model_of(recipe, vocab_size)),
+        batch_size=rows.rows if rows else training.batch_size,
+        sequence_length=rows.length if rows else build.sequence_length_of(recipe),
+        decoder_length=rows.decoder_length if rows else None,
+        scored=rows.scored if rows else None,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        optimizer=training.optimizer.type,
+        autocast=None if recipe.execution.precision == "fp32" else torch.bfloat16,
+        device=device,
+        logit_rows=max(1, CHUNK_ELEMENTS // max(1, vocab_size)),
+    )
+    return expected, rows
+
+
+def _basis(recipe: Recipe, rows: Rows | None) -> str:
+    """In words, what is known of the rows: memory is that of the largest, time and tokens are of all on average."""
+    batch_size = recipe.training.batch_size
+    if rows is None:
+        return f"{batch_size} full rows of {recipe.data.sequence_length} tokens"
+    written = f" read and {rows.decoder_length} written" if rows.decoder_length is not None else ""
+    samples = "sample" if batch_size == 1 else "samples"
+    looked_at = "the first batch" if rows.batches == 1 else f"the first {rows.batches} batches"
+    return (
+        f"{looked_at} of {batch_size} {samples}: at most {rows.rows} x {rows.length} tokens{written}, "
+        f"{rows.padding:.0%} padding"
+    )
 
 
 def _sample(feed: Any, position: int) -> Mapping[str, Any]:

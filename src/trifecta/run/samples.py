@@ -1,10 +1,14 @@
-"""What a model shows of itself while it is trained: it goes on with a text, or fills the gaps of one."""
+"""What a model shows of itself while it is trained: it goes on with a text, fills the gaps of one, or answers one.
+
+`tracking.console.LEGENDS` tells a reader which part is whose.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from trifecta.inference.generate import eval_mode, generate
@@ -27,8 +31,7 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def sample_of(recipe: Recipe, model: Any, feed: Feed, number: int = 0) -> Sample | None:
     """What writes a sample, if anything does. feed: of the validation text; number: which of its samples."""
-    makers = {"causal": _continuation, "masked": _guesses, "span": _answer}
-    maker = makers.get(recipe.objective.type)
+    maker = MAKERS.get(recipe.objective.type)
     return None if maker is None else lambda: maker(recipe, model, feed, number)
 
 
@@ -82,3 +85,54 @@ def _answer(recipe: Recipe, model: Any, feed: Feed, number: int) -> tuple[str, s
     )[0]  # fmt: skip
     prompt = vocabulary.shown(read[0].tolist())
     return prompt, f"{prompt}\n=> {vocabulary.shown(ids)}"
+
+
+def _labelled(feed: Feed, number: int) -> dict[str, Any]:
+    """Arrays of one labelled example."""
+    (index,) = feed.sampler.indices(0, number, number + 1)
+    return dict(feed.samples[int(index)].arrays)
+
+
+def _target(recipe: Recipe, model: Any, feed: Feed, number: int) -> tuple[str, str]:
+    """A source, and below it what the model writes for it, as `predict` would, and the target."""
+    objective: Any = feed.objective
+    arrays, tokenizer = _labelled(feed, number), objective.vocabulary.tokenizer
+    read = torch.from_numpy(arrays["tokens"])[None].to(model.head_weight.device)
+    ids = write_sequences(
+        model, {"tokens_BT": read}, max_tokens=min(recipe.tracking.sample.max_tokens, objective.max_target_length),
+        start_id=objective.start_id, eos_id=objective.eos_id, pad_id=objective.pad_id,
+        banned_ids=special_ids(tokenizer)["banned_ids"],
+    )[0]  # fmt: skip
+    source, target = (tokenizer.decode(arrays[name][:_SHOWN_TOKENS].tolist()) for name in ("tokens", "targets"))
+    return _beside(source, tokenizer.decode(ids), target)
+
+
+def _reply(recipe: Recipe, model: Any, feed: Feed, number: int) -> tuple[str, str]:
+    """What comes before a dialogue's last answer, and below it the model's answer and that of the data."""
+    sample, tokenizer = recipe.tracking.sample, feed.objective.vocabulary.tokenizer
+    arrays = _labelled(feed, number)
+    tokens, targets = arrays["tokens"], arrays["targets"]
+    learned = np.flatnonzero(targets != IGNORE)
+    stop = int(learned[-1]) + 1 if len(learned) else len(targets)
+    said_before = np.flatnonzero(targets[:stop] == IGNORE)
+    start = int(said_before[-1]) + 1 if len(said_before) else 0
+    ids = generate(
+        model, tokens[: start + 1].tolist(), max_tokens=sample.max_tokens, temperature=sample.temperature,
+        seed=recipe.training.seed, **special_ids(tokenizer),
+    )  # fmt: skip
+    prompt = tokenizer.decode(tokens[max(0, start + 1 - _SHOWN_TOKENS) : start + 1].tolist())
+    return _beside(prompt, tokenizer.decode(ids), tokenizer.decode(targets[start:stop][:_SHOWN_TOKENS].tolist()))
+
+
+def _beside(read: str, written: str, wanted: str) -> tuple[str, str]:
+    return read, f"{read}\n=> {written.strip()}\n(wanted: {wanted.strip()})"
+
+
+MAKERS: dict[str, Callable[[Recipe, Any, Feed, int], tuple[str, str]]] = {
+    "causal": _continuation,
+    "masked": _guesses,
+    "span": _answer,
+    "seq2seq": _target,
+    "prompted": _reply,
+}
+"""objective.type -> what makes its samples."""

@@ -32,7 +32,7 @@ from trifecta.run.tasks import TaskData
 from trifecta.tokenizers import Tokenizer, fingerprint
 from trifecta.tracking.journal import Journal
 from trifecta.training import checkpoint, files, lock
-from trifecta.training.hooks import Events, Hook
+from trifecta.training.hooks import Events, Hook, guarded
 from trifecta.training.loop import Cadence, Services, Stepping, end_event
 from trifecta.training.loop import train as loop
 from trifecta.training.signals import StopRequest, stop_on_signals
@@ -70,7 +70,7 @@ def train(
         out: the run's folder; by default runs/<data>-<preset>-<hash>, so that the same command goes on with it.
         resume: auto continues what is there; must refuses to start anew; never refuses to continue.
         hooks: get every event, and only watch.
-        report: told what is being prepared.
+        report: told what is being prepared, and how far a validation is.
 
     Raises:
         TrifectaError: with the cause, its place and the fix.
@@ -98,7 +98,7 @@ def iterate(
             require(base)
         data = build.data_of(resolution.recipe, resolution.text, report)
         stack.callback(set_deterministic, torch.are_deterministic_algorithms_enabled())
-        run = _Training(place, resolution, data, resume, hooks)
+        run = _Training(place, resolution, data, resume, hooks, report)
         stack.enter_context(keep_freed_memory(run.device))
         stop = stack.enter_context(stop_on_signals())
         yield from run.reports(stop)
@@ -136,6 +136,7 @@ class _Training:
         data: Prepared[Tokenizer] | TaskData,
         resume: Resume,
         hooks: Sequence[Hook],
+        report: build.Report | None,
     ):
         self.place, self.resolution, self.data = place, resolution, data
         self.notes = list(data.notes)
@@ -170,6 +171,7 @@ class _Training:
         check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
         self._check_end()
         self.hooks = hooks
+        self.tell = guarded(report, lambda event: self.emit(event))
         self.notes += recorded
 
     def _saved(self, resume: Resume) -> checkpoint.Checkpoint | None:
@@ -375,6 +377,7 @@ class _Training:
                 autocast=build.autocast_of(self.recipe, self.device),
                 text_bytes=self.data.validation.bytes if self.objective.covers_text else None,
                 should_stop=lambda: stop() is not None,
+                progress=lambda done: self.tell("validating", done / len(self.validation.samples)),
             )
 
     def _sample(self) -> Sample | None:

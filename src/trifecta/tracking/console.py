@@ -28,6 +28,12 @@ STATUS = {
 }
 
 
+SHORT_SECONDS = 2.0
+"""What is done in less isn't worth a line."""
+SECONDS_BETWEEN_LINES = 10.0
+"""Between two lines that say how far something is."""
+
+
 class Console:
     """Hands each event to the method named after it. A reader that went away silences it; the run goes on."""
 
@@ -36,10 +42,14 @@ class Console:
     ):
         self.stream, self.verbose, self.width = stream, verbose, width
         self.meter = Meter(clock)
+        self._clock = clock
         self._gone = False
+        self._stage = ""
 
     def __call__(self, event: Event) -> None:
         self.meter(event)
+        if event["event"] != "prepare":
+            self._stage = ""
         show = getattr(self, f"on_{event['event']}", None)
         if show is None or self._gone:
             return
@@ -49,7 +59,7 @@ class Console:
             self._gone = True
 
     def report(self, stage: str, ratio: float | None = None) -> None:
-        """Says what is being prepared before the run starts, and which share of it is done."""
+        """Says what is being done between steps or before the first one, and which share of it is done."""
         self({"event": "prepare", "stage": stage, "ratio": ratio})
 
     def close(self) -> None:
@@ -83,12 +93,20 @@ class PlainConsole(Console):
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
         print(text.encode(encoding, "replace").decode(encoding), file=self.stream, flush=True)
 
-    _stage = ""
+    _next_line = 0.0
 
     def on_prepare(self, event: Event) -> None:
-        if event["stage"] != self._stage:
-            self._stage = event["stage"]
-            self.say(f"{visible(self._stage)} ...")
+        """A line for a stage that begins before the run does, and for each that lasts, now and then how far it is."""
+        now, stage, ratio = self._clock(), visible(str(event["stage"])), event.get("ratio")
+        if stage != self._stage:
+            self._stage = stage
+            before_the_run = not self.meter.start
+            self._next_line = now + (SECONDS_BETWEEN_LINES if before_the_run else SHORT_SECONDS)
+            if before_the_run:
+                self.say(f"{stage} ...")
+        elif ratio is not None and now >= self._next_line:
+            self._next_line = now + SECONDS_BETWEEN_LINES
+            self.say(f"  {stage} {ratio:.0%} ...")
 
     def on_start(self, event: Event) -> None:
         self.say("=" * min(60, self.width))
@@ -123,7 +141,7 @@ class PlainConsole(Console):
         self.say("  " + evaluation_line(event, self.meter.train_loss, self.meter.of_tokens))
 
     def on_sample(self, event: Event) -> None:
-        self.say(f"--- sample after step {event['step']} ---")
+        self.say(f"--- sample after step {event['step']}: {legend(self.meter)} ---")
         self.say("".join(sample_text(event)))
         self.say("---")
 
@@ -213,6 +231,21 @@ def sample_text(event: Event) -> tuple[str, str]:
     """The prompt and what the model wrote after it, both fit for a terminal."""
     prompt, text = str(event.get("prompt") or ""), str(event["text"])
     return visible(prompt), visible(text.removeprefix(prompt))
+
+
+def legend(meter: Meter) -> str:
+    """What of a sample is the model's."""
+    return LEGENDS.get(str(meter.start.get("objective") or "causal"), "")
+
+
+LEGENDS = {
+    "causal": "how the model goes on with a prompt",
+    "masked": "held-out text, what the model guesses in its gaps as [right] and [wrong|truth]",
+    "span": "held-out text with gaps => what the model writes for each",
+    "seq2seq": "held-out text => what the model writes for it (wanted: the data's)",
+    "prompted": "held-out prompt => what the model answers (wanted: the data's)",
+}
+"""objective.type -> what of its sample (run/samples.py) is the model's."""
 
 
 def skipped_line(event: Event) -> str:

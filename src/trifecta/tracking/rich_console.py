@@ -38,10 +38,8 @@ class RichConsole(Console):
     ):
         super().__init__(stream, verbose=verbose, clock=clock)
         self.terminal = terminal or rich_terminal.Console(file=stream, highlight=False, markup=False, emoji=False)
-        self._clock = clock
         self._live: Live | None = None
         self._drawn = float("-inf")
-        self._stage = ""
 
     def close(self) -> None:
         if self._live:
@@ -55,7 +53,6 @@ class RichConsole(Console):
 
     def on_start(self, event: Event) -> None:
         self.close()
-        self._stage = ""
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
@@ -85,7 +82,7 @@ class RichConsole(Console):
         prompt, text = console.sample_text(event)
         self._print(
             Panel(
-                Text.assemble((prompt, "bold"), text),
+                Text.assemble((f"{console.legend(self.meter)}\n", "dim"), (prompt, "bold"), text),
                 title=Text(f"sample after step {event['step']}", style="dim"),
                 title_align="left",
                 border_style="dim",
@@ -124,9 +121,11 @@ class RichConsole(Console):
         self._live.update(self.live_lines(), refresh=True)
 
     def live_lines(self) -> RenderableType:
-        """The bar over the whole run, and the numbers of the moment under it; fewer numbers in a narrow window."""
-        if self._stage:
-            return Text(f"{self._stage} ...", style="dim", no_wrap=True, overflow="ellipsis")
+        """The bar over the whole run, and under it the numbers of the moment, fewer in a narrow window, or what is done
+        between steps; before the run only that."""
+        stage = Text(f"{self._stage} ...", style="dim", no_wrap=True, overflow="ellipsis") if self._stage else None
+        if stage is not None and not self.meter.start:
+            return stage
         meter, width = self.meter, self.terminal.width
         left = f"{duration(max(1, meter.seconds_left))} left" if meter.seconds_left is not None else ""
         bar = Table.grid(padding=(0, 1), expand=True)
@@ -141,7 +140,7 @@ class RichConsole(Console):
             Text(f"{done}/{total}"),
             Text(left if width >= 50 else ""),
         )
-        return Group(bar, self._numbers(width))
+        return Group(bar, stage or self._numbers(width))
 
     def _numbers(self, width: int) -> Text:
         meter = self.meter

@@ -33,7 +33,9 @@ def fixed(value: float | None, digits: int = 4) -> str:
 
 
 def rate(value: float | None) -> str:
-    """A learning rate as `1.50e-04`."""
+    """A learning rate as `1.50e-04`; of exactly zero, with which some schedules end, that it is meant."""
+    if value == 0:
+        return "0 (as scheduled)"
     return "nan" if value is None or not math.isfinite(value) else f"{value:.2e}"
 
 

@@ -30,3 +30,18 @@ class Events:
             except Exception as error:
                 self._hooks.remove(hook)
                 self({"event": "note", "message": f"hook {hook!r} failed and was dropped: {error!r}"})
+
+
+def guarded(report: Callable[[str, float | None], None] | None, emit: Hook) -> Callable[[str, float | None], None]:
+    """A report of how far something is that is dropped when it fails, which a note says, as of a hook."""
+    listening = [report] if report is not None else []
+
+    def told(stage: str, ratio: float | None) -> None:
+        for listener in listening:
+            try:
+                listener(stage, ratio)
+            except Exception as error:
+                listening.clear()
+                emit({"event": "note", "message": f"progress can't be shown any more: {error!r}"})
+
+    return told

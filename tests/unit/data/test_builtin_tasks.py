@@ -129,6 +129,8 @@ def test_what_a_model_has_to_beat(name: str) -> None:
     assert f"{len(task.train)} records" in task.notes[0]
     assert task.baselines
     assert all(0 <= value < 0.75 for value in task.baselines.values())
+    shown = next(iter(task.baselines)).replace("_", " ")
+    assert task.notes[-1].startswith(f"to beat on what is held out: {shown} ")
 
 
 def test_tags_fit_their_words() -> None:
@@ -261,6 +263,8 @@ def test_pretraining_text_is_of_the_training_part(name: str) -> None:
 @pytest.mark.fast
 @pytest.mark.parametrize("name", PLAYS)
 def test_plays_that_are_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    builtin_task.cache_clear()
+
     def missing(package: str) -> None:
         raise metadata.PackageNotFoundError(package)
 
@@ -273,6 +277,7 @@ def test_plays_that_are_not_installed(name: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.fast
 def test_babel_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    builtin_task.cache_clear()
     monkeypatch.setitem(sys.modules, "babel.dates", None)
     with pytest.raises(DataError, match="babel") as error:
         builtin_task("dates")
@@ -281,6 +286,7 @@ def test_babel_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.fast
 def test_standard_library_without_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    builtin_task.cache_clear()
     monkeypatch.setattr(builtin_tasks, "_library", lambda: tmp_path)
     with pytest.raises(DataError, match="standard library"):
         builtin_task("docstrings")

@@ -214,3 +214,18 @@ def test_loss_without_gradients_in_chunks(chunk: int) -> None:
             )
         torch.testing.assert_close(loss, whole.detach())
         assert not loss.requires_grad
+
+
+@pytest.mark.fast
+def test_what_does_not_count_is_neither_asked_nor_guessed() -> None:
+    """Token 0 is the likeliest everywhere: as a sentinel it hides nothing, as a token like others it does."""
+    logits = torch.tensor([[9.0, 2.0, 1.0], [9.0, 1.0, 2.0], [9.0, 1.0, 2.0]])
+    targets = torch.tensor([1, 1, 0])
+    found = []
+    for counts in (None, torch.tensor([False, True, True])):
+        right = loss_module.Right(torch.device("cpu"), counts)
+        right.add(logits, targets)
+        right.add(logits[:0], targets[:0])
+        found.append((int(right.number), int(right.total)))
+    assert found == [(1, 3), (1, 2)]
+    assert float(logits[0, 0]) == 9.0

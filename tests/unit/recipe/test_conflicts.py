@@ -48,6 +48,11 @@ CONTRADICTIONS = [
     ("model: {norm_position: post}\ntraining: {freeze_layers: 6}",
      ["training.freeze_layers 6 leaves nothing to train"]),
     ("training: {lora_rank: 4}", ["training.lora_rank adapts weights", "set training.init_from"]),
+    ("model: bert\ntraining: {freeze_body: true}",
+     ["training.freeze_body keeps all but the head as it is", "random", "set training.init_from"]),
+    ("model: {tie_embeddings: false}\ntraining: {freeze_body: true}", ["training.freeze_body", "random"]),
+    ("model: {d_model: 32, num_heads: 2}\ntraining: {lora_rank: 33, init_from: runs/a}",
+     ["training.lora_rank 33 is more than model.d_model 32", "to 8 say"]),
     ("training: {lora_rank: 4, init_from: runs/a, lora_targets: [query, gate]}",
      ["training.lora_targets has gate, but model.activation gelu has none"]),
     ("model: {position: learned, max_sequence_length: 64}", ["data.sequence_length 128 is longer than"]),
@@ -73,10 +78,10 @@ SILENCED: dict[str, str] = {
     "training.warmup_steps": "training: {warmup_steps: 4, scheduler: one_cycle}",
     "training.optimizer.minimal_scale": "optimizer: {type: adafactor, scale_parameter: false, minimal_scale: 0.1}",
     "training.scheduler.start_ratio": "training: {scheduler: {type: cosine_decay, decay_steps: 9, start_ratio: 0.5}}",
-    "training.freeze_layers": "model: bert\ntraining: {freeze_layers: 1, freeze_body: true}",
+    "training.freeze_layers": "model: bert\ntraining: {freeze_layers: 1, freeze_body: true, init_from: runs/a}",
     "training.freeze_layers by training.lora_rank": "training: {freeze_layers: 1, lora_rank: 2, init_from: runs/a}",
     "training.freeze_body": "model: bert\ntraining: {freeze_body: true, lora_rank: 2, init_from: runs/a}",
-    "training.layer_decay": "model: bert\ntraining: {freeze_body: true, layer_decay: 0.9}",
+    "training.layer_decay": "model: bert\ntraining: {freeze_body: true, layer_decay: 0.9, init_from: runs/a}",
     "training.lora_alpha": "training: {lora_alpha: 8}",
     "training.label_smoothing": "model: bert\nobjective: answer\ntraining: {label_smoothing: 0.1}",
     "training.z_loss": "model: bert\nobjective: classify\ntraining: {z_loss: 0.1}",
@@ -131,7 +136,9 @@ def name_of(rule: inert.Inert) -> str:
 
 FINE = [
     "training: {freeze_layers: 2, layer_decay: 0.9}", "training: {freeze_layers: 6}", "training: {freeze_layers: 0}",
-    "model: {tie_embeddings: false}\ntraining: {freeze_body: true}", "model: bert\ntraining: {freeze_body: true}",
+    "model: {tie_embeddings: false}\ntraining: {freeze_body: true, init_from: runs/a}",
+    "model: bert\ntraining: {freeze_body: true, init_from: runs/a}",
+    "model: {d_model: 32, num_heads: 2}\ntraining: {lora_rank: 32, init_from: runs/a}",
     "model: bert\ntraining: {lora_rank: 4, init_from: runs/a, lora_targets: [gate], layer_decay: 0.9}",
     "training: {lora_rank: 4, lora_alpha: 8, init_from: runs/a, freeze_body: false, layer_decay: 0.5}",
     "model: vit", "model: {type: vit, channels: 1}\nobjective: {mean: [0.1], mixup: 0.2}",
@@ -167,6 +174,17 @@ def test_a_written_key_that_cannot_act(rule: inert.Inert, load: Load) -> None:
     assert error.what.startswith(f"{rule.key} can't take effect: {rule.because} (")
     assert all(key in error.what for key in rule.by if key.partition(".")[2] in text_of(rule))
     assert error.excerpt is not None
+
+
+@pytest.mark.parametrize(("task", "acts"), [("model: t5\nobjective: seq2seq", False), ("objective: prompted", True)])
+def test_samples_of_pairs_have_a_length_and_only_answers_are_drawn(task: str, acts: bool, load: Load) -> None:
+    assert load(f"{task}\ntracking: {{sample: {{max_tokens: 7, every_n_epochs: 2}}}}")
+    drawn = f"{task}\ntracking: {{sample: {{temperature: 0.5}}}}"
+    if acts:
+        assert load(drawn)
+        return
+    with pytest.raises(RecipeErrors, match=r"tracking\.sample\.temperature can't take effect"):
+        load(drawn)
 
 
 @pytest.mark.parametrize("text", FINE)

@@ -309,3 +309,67 @@ def test_position_after_a_resume_with_another_batch_size() -> None:
     assert "Epoch 3/4 | Step 44/44 | " in shown
     assert "Epoch 4/4 | Step 1/44 | " in shown
     assert "Epoch 4/4 | Step 17/44 | " in shown
+
+
+def validating(ratio: float, seconds: float) -> dict[str, Any]:
+    """A report of a validation after so many seconds more."""
+    return {"event": "prepare", "stage": "validating", "ratio": ratio, "seconds": seconds}
+
+
+@pytest.mark.fast
+def test_a_long_validation_says_now_and_then_how_far_it_is():
+    """Nothing in the first two seconds, then a line every ten; the next validation begins anew."""
+    short = [validating(0.5, 0.9), validating(1.0, 0.9)]
+    assert "validating" not in plain(START, step(1), *short, evaluation(1), *short, evaluation(2))
+    shares = [n / 30 for n in range(1, 31)]
+    long = [validating(share, 1.0) for share in shares]
+    lines = plain(START, step(1), *long, evaluation(1), *long[:4]).splitlines()
+    shown = [line for line in lines if "validating" in line]
+    assert shown == [f"  validating {percent}% ..." for percent in (10, 43, 77, 10)]
+
+
+@pytest.mark.fast
+def test_preparing_that_lasts_says_how_far_it_is():
+    events = [{"event": "prepare", "stage": "tokenizing", "ratio": n / 4, "seconds": 6.0} for n in range(4)]
+    assert plain(*events) == "tokenizing ...\n  tokenizing 50% ...\n"
+
+
+@pytest.mark.fast
+def test_a_terminal_keeps_the_bar_while_it_validates():
+    events = (START, *map(step, range(1, 486)), validating(0.37, 1.0))
+    _, console = rich(*events)
+    lines = ["".join(part.text for part in line) for line in console.terminal.render_lines(console.live_lines())]
+    assert len(lines) == 2
+    assert "485/1455" in lines[0]
+    assert lines[1].startswith("validating 37% ...")
+    _, console = rich(*events, evaluation(485))
+    lines = ["".join(part.text for part in line) for line in console.terminal.render_lines(console.live_lines())]
+    assert lines[1].startswith("loss 7.2341   val 3.9870")
+
+
+def test_a_rate_of_zero_is_said_to_be_meant():
+    """A straight line to zero has zero in its last step: a bare 0.00e+00 would look broken."""
+    line = plain(START, step(1455, learning_rate=0.0)).splitlines()[-1]
+    assert "| LR: 0 (as scheduled) |" in line
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ("causal", "how the model goes on"), ("masked", "as [right] and [wrong|truth]"),
+        ("span", "=> what the model writes"), ("seq2seq", "=> what the model writes for it (wanted: the data's)"),
+        ("prompted", "=> what the model answers (wanted: the data's)"),
+    ],
+)  # fmt: skip
+def test_a_sample_says_what_of_it_is_the_models(objective: str, told: str):
+    start = START | {"objective": objective}
+    assert f"{told}" in next(line for line in plain(start, SAMPLE).splitlines() if "sample after step 485: " in line)
+    assert told in rich(start, SAMPLE)[0]
+
+
+def test_every_kind_of_sample_has_a_legend():
+    from trifecta.run.samples import MAKERS
+    from trifecta.tracking.console import LEGENDS
+
+    assert LEGENDS.keys() == MAKERS.keys()

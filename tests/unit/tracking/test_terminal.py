@@ -69,5 +69,5 @@ def test_size_and_numbers():
         "5.0 TiB",
     ]
     assert [terminal.fixed(x) for x in (7.23412, None, math.nan, math.inf)] == ["7.2341", "nan", "nan", "nan"]
-    assert [terminal.rate(x) for x in (1.5e-4, None)] == ["1.50e-04", "nan"]
+    assert [terminal.rate(x) for x in (1.5e-4, 0.0, None)] == ["1.50e-04", "0 (as scheduled)", "nan"]
     assert terminal.count(1_044_736) == "1,044,736"
