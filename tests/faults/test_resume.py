@@ -196,7 +196,7 @@ def test_a_finished_run_is_not_touched(text: Path, whole: Path) -> None:
 
 def test_fewer_epochs_than_done_are_refused(text: Path, whole: Path) -> None:
     refused = train(text, whole, **{"training.epochs": 1})
-    assert refused.returncode == 4
+    assert refused.returncode == 2
     assert "training.epochs is 1, but this run has 3 already" in refused.stderr
 
 
@@ -206,7 +206,7 @@ def test_a_refused_start_leaves_no_folder_and_no_mixture(text: Path, tmp_path: P
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     refused = train(text, tmp_path / "mine")
-    assert refused.returncode == 4
+    assert refused.returncode == 2
     assert "holds other files (thesis.tex)" in refused.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +45,9 @@ class Tap:
     """What an embedding gives, (B, T, D), in the first call of each forward pass, with something added to it."""
 
     def __init__(self, embedding: nn.Module):
-        self._embedding, self._delta, self._output = embedding, None, None
-        self._delta: Tensor | None
-        self._output: Tensor | None
+        self._embedding = embedding
+        self._delta: Tensor | None = None
+        self._output: Tensor | None = None
 
     @contextmanager
     def open(self, delta: Tensor | None = None) -> Iterator[None]:
@@ -83,13 +84,13 @@ class Tap:
 def ascent(gradient: Tensor, length: float) -> Tensor:
     """The gradient of each row, made this long; rows without a gradient stay 0."""
     norms = torch.linalg.vector_norm(gradient.float(), dim=tuple(range(1, gradient.dim())), keepdim=True)
-    return (gradient.float() * (length / norms.clamp(min=1e-30))).to(gradient.dtype)
+    return cast(Tensor, gradient.float() * (length / norms.clamp(min=1e-30))).to(gradient.dtype)
 
 
 def within(delta: Tensor, radius: float) -> Tensor:
     """Each row of delta, shortened to the radius where it is longer."""
     norms = torch.linalg.vector_norm(delta.float(), dim=tuple(range(1, delta.dim())), keepdim=True)
-    return (delta.float() * (radius / norms.clamp(min=1e-30)).clamp(max=1.0)).to(delta.dtype)
+    return cast(Tensor, delta.float() * (radius / norms.clamp(min=1e-30)).clamp(max=1.0)).to(delta.dtype)
 
 
 def fgm(embedding: nn.Module, *, epsilon: float, weight: float) -> Passes:

@@ -111,9 +111,14 @@ def test_the_message_in_the_readme_is_the_real_one(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.fast
-def test_the_recipe_in_the_readme_loads(tmp_path: Path) -> None:
+def test_the_recipes_in_the_readme_load(tmp_path: Path) -> None:
     from trifecta.recipe.sources import collect
 
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "recipe.yaml").write_text(block)
-    assert collect(config=tmp_path / "recipe.yaml").resolve().recipe.model.d_model == 256
+    found = []
+    for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL):
+        (tmp_path / "recipe.yaml").write_text(block)
+        found.append(collect(config=tmp_path / "recipe.yaml").resolve().recipe)
+    keras, whole = found
+    assert whole.model.d_model == 256
+    assert keras.training.scheduler.type == "exponential_decay"
+    assert (keras.training.learning_rate, keras.training.gradient_clip_norm) == (2e-5, 1.0)
