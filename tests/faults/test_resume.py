@@ -608,11 +608,12 @@ def test_loading_goes_on_to_the_next_checkpoint_when_training_removes_one(
 TECHNIQUES: dict[str, Any] = {
     "training.ema_decay": 0.9, "training.gradient_noise": 0.01, "training.label_smoothing": 0.1,
     "training.z_loss": 1e-4, "training.gradient_clip_value": 0.1, "training.gradient_clip_ratio": 0.05,
+    "training.adversary": {"type": "freelb", "steps": 2}, "model.drop_path": 0.2,
 }  # fmt: skip
 
 
 def test_fault_004_techniques_are_resumed_exactly(short_text: Path, tmp_path: Path) -> None:
-    """Noise, averages of the weights, smoothing and clipping: killed and resumed, the bytes are the same."""
+    """Noise, averages, smoothing, clipping, an adversary and left-out blocks: resumed, the bytes are the same."""
     for name, at_step in (("whole", -1), ("killed", 4)):
         train(short_text, tmp_path / name, at_step=at_step, **SHORT, **TECHNIQUES)
     train(short_text, tmp_path / "killed", **SHORT, **TECHNIQUES)

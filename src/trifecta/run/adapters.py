@@ -17,7 +17,7 @@ from trifecta.recipe.schema import Recipe
 from trifecta.run import build, folder
 from trifecta.run.convert import Conversion, new_folder, refuse_full, write_weights
 from trifecta.tokenizers import load_tokenizer
-from trifecta.training import files
+from trifecta.training import checkpoint, files
 
 _OF_PAIRS = ("head", "pooler", "pair_head")
 """What is trained beside LoRA's matrices where a second text is judged too."""
@@ -48,7 +48,7 @@ def export_adapter(run: str | Path, out: Path) -> Conversion:
         fields["max_sequence_length"] = recipe.data.sequence_length
     fields = heads.without_token_head(fields) if is_task else fields
     model_type = str(hf.to_hf_config(fields, vocabulary.size, kind=recipe.model.type)["model_type"])
-    tensors = {bare(n): t for n, t in files.read_safetensors(found.folder / "model.safetensors").items()}
+    tensors = {bare(n): t for n, t in checkpoint.averaged(found).items()}
     whole = _OF_PAIRS if getattr(recipe.objective, "pairs", "none") != "none" else ()
     trained = {
         name: tensor for name, tensor in tensors.items() if name.rpartition(".")[2] in (A, B) or name.startswith(whole)

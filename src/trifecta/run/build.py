@@ -276,6 +276,13 @@ def passes_of(recipe: Recipe, model: Any) -> Passes:
     return passes
 
 
+def count_passes(recipe: Recipe) -> int:
+    """Forward and backward passes over each micro-batch."""
+    adversary = recipe.training.adversary
+    steps: int = getattr(adversary, "steps", 1)
+    return {"none": 1, "fgm": 2, "pgd": steps + 1, "freelb": steps}[adversary.type]
+
+
 def ema_of(recipe: Recipe, model: torch.nn.Module) -> Ema | None:
     """The running average of the model's weights."""
     return None if recipe.training.ema_decay is None else Ema(model, recipe.training.ema_decay)

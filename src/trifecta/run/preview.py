@@ -143,6 +143,8 @@ def _expected(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[
         sequence_length=rows.length if rows else build.sequence_length_of(recipe),
         decoder_length=rows.decoder_length if rows else None,
         scored=rows.scored if rows else None,
+        averaged=training.ema_decay is not None,
+        passes=build.count_passes(recipe),
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         optimizer=training.optimizer.type,
         autocast=None if recipe.execution.precision == "fp32" else torch.bfloat16,

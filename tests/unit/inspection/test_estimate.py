@@ -59,6 +59,15 @@ def test_time_follows_the_formula() -> None:
     assert two.activation_bytes == one.activation_bytes
 
 
+def test_averages_are_kept_and_passes_take_their_time() -> None:
+    only_products = Speed(1e9, 0.0)
+    one = estimate(SMALL, batch_size=2, sequence_length=16, speed=only_products)
+    more = estimate(SMALL, batch_size=2, sequence_length=16, speed=only_products, averaged=True, passes=3)
+    assert more.optimizer_bytes == one.optimizer_bytes + 4 * 409_600
+    assert more.seconds_per_step == pytest.approx(3 * one.seconds_per_step)
+    assert more.tokens_per_step == one.tokens_per_step
+
+
 def test_flops_equal_torchs_own_count() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
