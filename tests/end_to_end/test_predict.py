@@ -170,6 +170,11 @@ def test_a_classifier(classifier: Trained, place: Path, capsys: pytest.CaptureFi
     assert all(sum(p["probabilities"].values()) == pytest.approx(1) for p in predictions)
     assert said(capsys, "predict", run, "a z", "bcd").split()[::3][:1] == ["buzz"]
     assert "confusion" in said(capsys, "evaluate", run)
+    found = json.loads(said(capsys, "evaluate", run, "--attack", "1", "--json"))
+    assert found["robust_loss"] > found["loss"]
+    assert found["robust_accuracy"] <= found["accuracy"]
+    assert main(["evaluate", str(run), "--attack", "0"]) == 2
+    assert "--attack" in capsys.readouterr().err
 
 
 def test_gaps(filler: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,14 @@ def evaluate(
             callback=options.not_empty,
         ),
     ] = None,
+    attack: Annotated[
+        float | None,
+        typer.Option(
+            "--attack",
+            metavar="LENGTH",
+            help="Also measure under the change of each row's embeddings, this long, that hurts most.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False,
 ) -> None:
     """Measure a trained model: loss, perplexity, bits per byte, over every token once; or its task's figures.
@@ -31,7 +39,7 @@ def evaluate(
     from trifecta.tracking.journal import to_json
 
     with options.progress_line() as progress:
-        result = runner.evaluate(run, tuple(data or ()), progress)
+        result = runner.evaluate(run, tuple(data or ()), progress, attack)
     if json:
         print(to_json(result))
     else:

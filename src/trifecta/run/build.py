@@ -271,9 +271,13 @@ def transforms_of(recipe: Recipe) -> list[Transform]:
 def passes_of(recipe: Recipe, model: Any) -> Passes:
     """Forward and backward of a micro-batch: once, or against an adversary."""
     section = recipe.training.adversary
-    embedding = getattr(getattr(model, "body", model), "embedding", None)
-    passes: Passes = build(ADVERSARIES, section.type, "adversary", embedding, **fields(section))
+    passes: Passes = build(ADVERSARIES, section.type, "adversary", embedding_of(model), **fields(section))
     return passes
+
+
+def embedding_of(model: Any) -> Any:
+    """What makes the vectors that the first block of a model gets."""
+    return getattr(model, "body", model).embedding
 
 
 def count_passes(recipe: Recipe) -> int:

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from trifecta.data.builtin_tasks import builtin_task
+from trifecta.data.builtin_tasks import BUILTIN_TASKS, builtin_task
 from trifecta.data.tasks import read_labelled, read_pairs, read_prompts, read_questions, read_tagged
 from trifecta.data.tasks.unlabelled import Unlabelled
 from trifecta.errors import CheckpointError, DataError, RecipeError
 from trifecta.evaluation.answers import squad_scores
 from trifecta.evaluation.classification import confusion_matrix, multi_label, per_class, regression, single_label
 from trifecta.evaluation.entities import entity_scores
-from trifecta.evaluation.evaluate import evaluate
 from trifecta.evaluation.sequences import bleu_chrf, exact_match_rate, rouge
 from trifecta.inference.judged import Prediction
 from trifecta.inference.predict import PREDICTORS
@@ -29,7 +28,7 @@ from trifecta.registry import lookup
 from trifecta.run import build
 from trifecta.run.divided import require_known_tags
 from trifecta.run.feed import Feed
-from trifecta.run.opened import Run
+from trifecta.run.opened import Run, measure, robust
 from trifecta.run.pictured import read_judged
 from trifecta.run.predicting import predict_records
 from trifecta.run.tasks import Examples, read_task, samples_of
@@ -57,9 +56,14 @@ class Judge:
 
 
 def evaluate_task(
-    run: Run, path: str, data: tuple[str, ...], progress: build.Report | None, **writing: Any
+    run: Run,
+    path: str,
+    data: tuple[str, ...],
+    progress: build.Report | None,
+    attack: float | None = None,
+    **writing: Any,
 ) -> dict[str, Any]:
-    """Loss and figures of a fine-tuned run on files, or on its own validation part.
+    """Loss and figures of a fine-tuned run on files, or on its own validation part. attack: as in `opened.evaluate`.
 
     Raises:
         CheckpointError: its validation data changed. DataError: the files can't be used, with the line.
@@ -70,15 +74,7 @@ def evaluate_task(
     records, what = _records(run, data, judge)
     examples = _examples(objective, records, progress)
     feed = Feed.of(recipe, objective, Examples(records, examples, 0, 0), training=False)
-    result = evaluate(
-        build.module_of(recipe, run.model, objective),
-        feed.in_order(recipe.training.batch_size),
-        device=run.device,
-        autocast=build.autocast_of(recipe, run.device),
-        text_bytes=None,
-        progress=lambda done: progress("evaluating", done / len(examples)) if progress else None,
-    )
-    assert result is not None
+    result = measure(run, feed, progress)
     figures: Figures = result.metrics
     if recipe.objective.type in PREDICTORS:
         texts = [judge.unlabelled(record) for record in records]
@@ -87,16 +83,18 @@ def evaluate_task(
     return {
         "run": path, "step": run.step, "data": what, "records": len(records),
         "cut": sum(getattr(example, "cut", 0) > 0 for example in examples), "loss": result.loss, **figures,
-        **_baselines(recipe, data),
+        **robust(run, feed, progress, attack), **_baselines(recipe, data),
         "seconds": time.perf_counter() - started,
     }  # fmt: skip
 
 
 def _baselines(recipe: Recipe, data: tuple[str, ...]) -> Figures:
     """What a built-in task's validation part gives without a model."""
-    if data or recipe.data.paths or recipe.data.builtin is None or recipe.objective.type not in PREDICTORS:
+    name = recipe.data.builtin
+    if data or recipe.data.paths or name not in BUILTIN_TASKS or recipe.objective.type not in PREDICTORS:
         return {}
-    return {f"baseline_{name}": value for name, value in builtin_task(recipe.data.builtin).baselines.items()}
+    assert name is not None
+    return {f"baseline_{what}": value for what, value in builtin_task(name).baselines.items()}
 
 
 def _examples(objective: Any, records: list[Any], progress: build.Report | None) -> list[Any]:
@@ -215,9 +213,9 @@ def _texts(objective: Any, records: list[Any], predictions: list[Prediction]) ->
     del objective
     written, truth = [prediction["target"] for prediction in predictions], [record.target.strip() for record in records]
     figures: Figures = {"exact_match": exact_match_rate(written, truth)}
-    for measure in (bleu_chrf, rouge):
+    for scores in (bleu_chrf, rouge):
         try:
-            figures |= measure(written, truth)
+            figures |= scores(written, truth)
         except RecipeError as error:
             warnings.warn(f"{error.what}: {error.fix}", stacklevel=2)
     return figures

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,9 @@ import torch
 from trifecta.data.store import TokenStore
 from trifecta.data.whole import tokenize_whole
 from trifecta.errors import CheckpointError, RecipeError, TrifectaError
+from trifecta.evaluation.evaluate import Evaluation
 from trifecta.evaluation.evaluate import evaluate as run_evaluation
+from trifecta.evaluation.robust import Attacked
 from trifecta.execution.device import resolve_device
 from trifecta.inference.generate import generate, generate_batch
 from trifecta.nn.lora import merge
@@ -190,32 +193,31 @@ def load(path: str | Path) -> Run:
 def evaluate(
     path: str | Path,
     data: tuple[str, ...] = (),
-    progress: Callable[[str, float | None], None] | None = None,
+    progress: build.Report | None = None,
+    attack: float | None = None,
 ) -> dict[str, Any]:
     """Loss, perplexity, bits per byte and counted tokens of a run on files, or on its own validation split.
 
     Of a fine-tuned run, loss and the figures of its task (`judging.JUDGES`).
 
+    Args:
+        attack: also under the change of each row's embeddings, this long (L2), that hurts most: `robust_loss` and,
+            where the objective counts right guesses, `robust_accuracy`.
+
     Raises:
-        CheckpointError: no such run, or its validation text changed. DataError: the files can't be used.
+        CheckpointError: no such run, or its validation text changed. DataError: the files can't be used. RecipeError:
+            an attack of no length.
     """
+    if attack is not None and not 0 < attack < math.inf:
+        raise RecipeError(f"an attack has a length above 0, not {attack:g}", where="--attack", fix="try 1")
     run = load(path)
     if is_task(run.recipe):
         from trifecta.run.judging import evaluate_task
 
-        return evaluate_task(run, str(path), data, progress)
+        return evaluate_task(run, str(path), data, progress, attack)
     store, what = _store(run, data, progress)
     feed = Feed.of(run.recipe, run.objective, store, training=False)
-    total = max(1, len(feed.samples))
-    result = run_evaluation(
-        build.module_of(run.recipe, run.model, run.objective),
-        feed.in_order(run.recipe.training.batch_size),
-        device=run.device,
-        autocast=build.autocast_of(run.recipe, run.device),
-        text_bytes=store.bytes if run.objective.covers_text else None,
-        progress=lambda done: progress("evaluating", done / total) if progress else None,
-    )
-    assert result is not None
+    result = measure(run, feed, progress, text_bytes=store.bytes if run.objective.covers_text else None)
     if store.unknowns:
         warnings.warn(
             f"{store.unknowns:,} of {len(store.tokens):,} tokens aren't in this model's vocabulary and were counted as "
@@ -224,9 +226,38 @@ def evaluate(
     return {
         "run": str(path), "step": run.step, "data": what,
         "loss": result.loss, "perplexity": result.perplexity, "bits_per_byte": result.bits_per_byte,
-        **result.metrics, "tokens": result.tokens, "unknown_tokens": store.unknowns,
+        **result.metrics, **robust(run, feed, progress, attack),
+        "tokens": result.tokens, "unknown_tokens": store.unknowns,
         "characters": store.characters, "bytes": store.bytes, "seconds": result.seconds,
     }  # fmt: skip
+
+
+def measure(
+    run: Run, feed: Feed, progress: build.Report | None, *, text_bytes: int | None = None, attack: float | None = None
+) -> Evaluation:
+    """Loss and counts over all samples of a feed."""
+    module: torch.nn.Module = build.module_of(run.recipe, run.model, run.objective)
+    if attack is not None:
+        module = Attacked(module, build.embedding_of(run.model), attack)
+    total, what = max(1, len(feed.samples)), "evaluating" if attack is None else "attacking"
+    result = run_evaluation(
+        module,
+        feed.in_order(run.recipe.training.batch_size),
+        device=run.device,
+        autocast=build.autocast_of(run.recipe, run.device),
+        text_bytes=text_bytes,
+        progress=lambda done: progress(what, done / total) if progress else None,
+    )
+    assert result is not None
+    return result
+
+
+def robust(run: Run, feed: Feed, progress: build.Report | None, attack: float | None) -> dict[str, float]:
+    """Loss and metrics under an attack; nothing without one."""
+    if attack is None:
+        return {}
+    found = measure(run, feed, progress, attack=attack)
+    return {f"robust_{name}": value for name, value in {"loss": found.loss, **found.metrics}.items()}
 
 
 def _store(run: Run, data: tuple[str, ...], progress: build.Report | None) -> tuple[TokenStore, str]:
