@@ -269,8 +269,8 @@ def test_generate_interactive(stand_in, capsys, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.fast
 def test_evaluate(stand_in, capsys):
-    def evaluate(run: str, data: tuple[str, ...], progress: Any) -> dict[str, Any]:
-        assert (run, data, progress) == ("runs/x", ("a.txt", "b.txt"), None)
+    def evaluate(run: str, data: tuple[str, ...], progress: Any, attack: float | None) -> dict[str, Any]:
+        assert (run, data, progress, attack) == ("runs/x", ("a.txt", "b.txt"), None, 0.5)
         return {
             "loss": 1.5,
             "perplexity": float("inf"),
@@ -281,12 +281,12 @@ def test_evaluate(stand_in, capsys):
         }
 
     stand_in(evaluate=evaluate)
-    assert main(["evaluate", "runs/x", "--data", "a.txt", "--data", "b.txt"]) == 0
+    assert main(["evaluate", "runs/x", "--data", "a.txt", "--data", "b.txt", "--attack", "0.5"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "loss             1.5", "perplexity       inf", "bits per byte    2", "tokens           12,345",
         "bytes            2,048", "seconds          1 s",
     ]  # fmt: skip
-    assert main(["evaluate", "runs/x", "--data", "a.txt", "--data", "b.txt", "--json"]) == 0
+    assert main(["evaluate", "runs/x", "--data", "a.txt", "--data", "b.txt", "--attack", "0.5", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert {"loss", "perplexity", "bits_per_byte", "tokens"} <= set(printed)
     assert printed["perplexity"] is None
