@@ -173,6 +173,9 @@ def test_a_classifier(classifier: Trained, place: Path, capsys: pytest.CaptureFi
     found = json.loads(said(capsys, "evaluate", run, "--attack", "1", "--json"))
     assert found["robust_loss"] > found["loss"]
     assert found["robust_accuracy"] <= found["accuracy"]
+    for idle in (["--top-k", "3"], ["--seed", "1"], ["--length-penalty", "2"]):
+        assert main(["predict", str(run), "a z", *idle]) == 2
+        assert f"{idle[0]}: it can't take effect" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--attack", "0"]) == 2
     assert "--attack" in capsys.readouterr().err
 

@@ -41,7 +41,10 @@ def import_(
         print(f"Ask it: trifecta predict {made.folder} IMAGE")
         print(f"Teach it other classes: trifecta finetune {made.folder} FOLDER --task images")
         return
-    print(f"Measure it on your text: trifecta evaluate {made.folder} --data book.txt")
+    if made.new_head:
+        print("Its head for tokens is new and says nothing yet: train it, or teach it a task with trifecta finetune")
+    else:
+        print(f"Measure it on your text: trifecta evaluate {made.folder} --data book.txt")
     print(f"Train it on: trifecta train book.txt --config {made.folder}/recipe.yaml --load-weights {made.folder}")
 
 

@@ -158,7 +158,8 @@ def _out_of_memory(error: Exception) -> str:
     asked = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
     return (
         f"error: out of memory{f': {asked[1]} more were wanted' if asked else ''}\n"
-        "  fix: use a smaller training.batch_size, data.sequence_length or model; `trifecta check` shows the estimate"
+        "  fix: in training use a smaller training.batch_size, data.sequence_length or model (`trifecta check` "
+        "estimates it), elsewhere a smaller --batch-size or fewer --beams"
     )
 
 

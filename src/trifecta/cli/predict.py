@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from trifecta.cli import options
+from trifecta.errors import RecipeError
 
 _WRITING = "Runs that write"
 _SHOWN = 60
@@ -32,7 +33,9 @@ def predict(
             callback=options.not_empty,
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Candidates for each gap.")] = 5,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Candidates for each gap. Default: 5.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Texts in one forward pass.")] = 32,
     beams: Annotated[
         int | None,
@@ -76,11 +79,15 @@ def predict(
     from trifecta import run as runner
     from trifecta.tracking.journal import to_json
 
+    _require_effect(length_penalty is not None and (beams or 1) == 1, "--length-penalty", "there are no --beams")
+    _require_effect(seed is not None and not temperature, "--seed", "nothing is drawn without a --temperature")
     trained = runner.load(run)
+    fills = trained.recipe.objective.type == "masked"
+    _require_effect(top_k is not None and not fills, "--top-k", "only what fills gaps has candidates")
     records = runner.texts_of(trained, arguments, context)
     with options.progress_line() as progress:
         found = runner.predict_texts(
-            trained, records, context=context, batch_size=batch_size, top_k=top_k, progress=progress, **writing
+            trained, records, context=context, batch_size=batch_size, top_k=top_k or 5, progress=progress, **writing
         )
     for record, prediction in zip(records, found, strict=True):
         what = runner.name_of(record)
@@ -89,6 +96,16 @@ def predict(
         else:
             for line in lines_of(list(what.values())[-1], prediction):
                 print(_safe(line))
+
+
+def _require_effect(idle: bool, option: str, because: str) -> None:
+    """No option is decoration.
+
+    Raises:
+        RecipeError: this one does nothing here.
+    """
+    if idle:
+        raise RecipeError(f"it can't take effect: {because}", where=option, fix="leave it out")
 
 
 def lines_of(text: str, prediction: Mapping[str, Any]) -> Iterator[str]:

@@ -86,7 +86,13 @@ class TextDecoder:
         if not self.allow_nul and 0.4 * len(sample) < max(sample[::2].count(0), sample[1::2].count(0)):
             name = name or "every other byte is NUL; it may be UTF-16 without a byte order mark"
         if name:
-            raise DataError(f"binary data, not text: {name}", where=self.place, fix="give a UTF-8 text file")
+            raise DataError(
+                f"binary data, not text: {name}",
+                where=self.place,
+                fix="give a UTF-8 text file; a folder of images needs --arch vit"
+                if "picture" in name
+                else "give a UTF-8 text file",
+            )
         if start.startswith(_UTF8_BOM):
             self.bom_removed = True
             self._offset = len(_UTF8_BOM)

@@ -88,7 +88,11 @@ def _near(path: Path) -> str:
 def _files_below(folder: Path) -> list[Path]:
     files = list(_walk(folder))
     if not files:
-        raise DataError("this folder has no files", where=str(folder), fix="give a folder that holds text files")
+        raise DataError(
+            "this folder has no files",
+            where=str(folder),
+            fix="give a folder that holds text files, or images for --arch vit",
+        )
     return files
 
 

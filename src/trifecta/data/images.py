@@ -112,8 +112,17 @@ def read_images(paths: Sequence[str], allowed: Sequence[str] | None = None) -> I
     labels = tuple(allowed or in_order({record.label for record in records}))
     for record in records:
         require_known(record.label, labels, record.place)
-    notes = (f"{others} files that are no images were passed over",) if others else ()
-    return ImageSet(records, labels, notes)
+    notes = [f"{others} files that are no images were passed over"] if others else []
+    empty = [folder.name for path in paths for folder in _folders(path) if folder.name not in labels]
+    if empty:
+        notes.append(f"folders without an image aren't classes: {', '.join(empty)}")
+    return ImageSet(records, labels, tuple(notes))
+
+
+def _folders(path: str) -> list[Path]:
+    """Folders right below a path; links aren't followed."""
+    place = Path(path).expanduser()
+    return sorted(p for p in place.iterdir() if p.is_dir() and not p.is_symlink()) if place.is_dir() else []
 
 
 def read_unlabelled_images(paths: Iterable[str]) -> list[LabelledImage]:
@@ -194,6 +203,9 @@ def _image_of(source: Path | Pixels, place: str) -> Image:
         image = _opened(stream.read())
     image.load()
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise DataError("an image of floating-point numbers, whose black and white aren't known", where=place,
+                        fix="save it with 8 or 16 bits, or give an array of 0 to 255")  # fmt: skip
     if image.mode.startswith("I"):  # 16 bits a pixel, which convert would cut off at 255
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return image

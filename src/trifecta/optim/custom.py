@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import site
+import sys
 import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,6 +109,9 @@ def _class_of(class_name: str) -> Callable[..., torch.optim.Optimizer]:
 def _require_installed(module_name: str) -> None:
     """Refuses modules that merely lie in the working folder or on the path: a recipe must not name a file to run."""
     top = module_name.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        what = f"{top} is a part of Python, which has no optimizers"
+        raise Unfit("class_name", what, "write it like torch.optim.NAdam")
     try:
         spec = util.find_spec(top) if top.isidentifier() else None
     except (ImportError, ValueError):
@@ -117,7 +121,7 @@ def _require_installed(module_name: str) -> None:
     places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     folders = _installed_folders()
     if not places or not all(any(Path(place).resolve().is_relative_to(to) for to in folders) for place in places):
-        what = f"{top} is not an installed module ({', '.join(places) or 'built into Python'})"
+        what = f"{top} is not an installed module ({', '.join(places)})"
         raise Unfit("class_name", what, "install it (pip install); a recipe can't name a file to run")
 
 

@@ -38,13 +38,15 @@ _T5_LENGTH, _TOKENS_PER_GAP = 512, 15
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was made. folder: where. model_type: Hugging Face's. notes: what the user should know of it."""
+    """What was made. folder: where. model_type: Hugging Face's. notes: what the user should know of it. new_head: its
+    head for tokens isn't theirs, but drawn anew."""
 
     folder: Path
     model_type: str
     parameters: int
     vocab_size: int
     notes: tuple[str, ...]
+    new_head: bool = False
 
 
 def import_folder(source: Path, out: Path | None = None, *, allow_pickle: bool = False) -> Conversion:
@@ -79,7 +81,8 @@ def import_folder(source: Path, out: Path | None = None, *, allow_pickle: bool =
         texts = folder.write_identity(beside, recipe, tokenizer.to_json())
         state = TrainState(model, build.optimizers_of(recipe, model), Progress())
         checkpoint.save(beside / folder.CHECKPOINTS, state, texts, reason="import")
-    return Conversion(place, found.config["model_type"], _count(model), imported.vocab_size, tuple(notes))
+    return Conversion(place, found.config["model_type"], _count(model), imported.vocab_size, tuple(notes),
+                      new_head=any(name.startswith("head_") for name in drawn))  # fmt: skip
 
 
 def _require_sane(config: Mapping[str, Any]) -> None:

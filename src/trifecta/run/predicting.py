@@ -66,7 +66,7 @@ def predict_records(
             raise RecipeError(f"the {name} must be at least 1, not {value}", fix="give a larger one")
     if writing and kind not in WRITERS:
         raise RecipeError(
-            f"{', '.join(sorted(writing))}: only runs that write take such options, and objective.type is {kind}",
+            f"only runs that write take {', '.join(sorted(writing))}, and objective.type is {kind}",
             fix="leave them out",
         )
     if not records:

@@ -17,6 +17,7 @@ from trifecta.execution.precision import resolve_precision
 from trifecta.optim import custom
 from trifecta.recipe.changes import refused_hash
 from trifecta.recipe.components import Custom, FileTokenizer
+from trifecta.recipe.inert import silenced
 from trifecta.recipe.names import check_run_name
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.sources import Facts, Resolved, Tree
@@ -94,12 +95,26 @@ def _with_records(tree: Tree, draft: Recipe, device: torch.device) -> Resolution
     chosen = {key for key in text.divided.found if f"objective.{key}" in resolved.written and key != "kind"}
     found = {key: value for key, value in text.divided.found.items() if key not in chosen}
     objective = resolved.recipe.objective.model_copy(update=found)
+    filled = resolved.recipe.model_copy(update={"objective": objective})
+    _require_effect(resolved, filled)
     return Resolution(
-        _concrete(resolved.recipe.model_copy(update={"objective": objective}), text, device),
+        _concrete(filled, text, device),
         resolved,
         text,
         tree.preset,
     )
+
+
+def _require_effect(resolved: Resolved, filled: Recipe) -> None:
+    """What is found in the data may silence a key that was written.
+
+    Raises:
+        RecipeError: it does.
+    """
+    before = silenced(resolved.recipe)
+    for rule in silenced(filled):
+        if rule not in before and rule.key in resolved.written:
+            raise RecipeError(f"{rule.key} can't take effect on this data: {rule.because}", fix=rule.fix)
 
 
 def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device) -> Recipe:

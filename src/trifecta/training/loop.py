@@ -140,6 +140,17 @@ def train(state: TrainState, how: Stepping, cadence: Cadence, services: Services
     finally:
         reports.close()
     services.emit(end_event(state))
+    if progress_only_skipped(state):
+        raise NumericsError(
+            f"no update happened: loss or gradient was not finite in all {state.progress.step} steps",
+            fix="lower training.learning_rate or training.adversary.epsilon, or use precision fp32",
+        )
+
+
+def progress_only_skipped(state: TrainState) -> bool:
+    """Whether a run that is over has never changed a weight."""
+    progress = state.progress
+    return 0 < progress.step == progress.nonfinite_in_a_row and progress.status == "finished"
 
 
 def end_event(state: TrainState) -> dict[str, Any]:

@@ -30,13 +30,16 @@ def image_of(path: Path) -> LabelledImage:
 
 def test_folders_are_classes_and_pixels_are_the_files(folder: Path) -> None:
     (folder / "notes.txt").write_text("no image")
+    (folder / "yellow").mkdir()
     (folder / "red" / ".hidden.png").write_text("no image")
     (folder / "red" / "deep").mkdir()
     Image.fromarray(array("red", 9)).save(folder / "red" / "deep" / "x.PNG")
     found = read_images([str(folder)])
     assert found.labels == tuple(COLOURS)
     assert [record.label for record in found.records] == ["blue"] * 2 + ["green"] * 2 + ["red"] * 3
-    assert found.notes == ("1 files that are no images were passed over",)
+    assert found.notes == (
+        "1 files that are no images were passed over", "folders without an image aren't classes: yellow",
+    )  # fmt: skip
     wanted = array("blue", 1).transpose(2, 0, 1) / np.float32(255)
     assert np.array_equal(found.records[1].pixels(12, 3), wanted)
     assert found.records[1].area == 144
@@ -48,6 +51,13 @@ def test_the_same_image_elsewhere_has_the_same_identity(folder: Path, tmp_path: 
     one, two = (read_images([str(place)]).records for place in (folder, other))
     assert [record.identity for record in one] == [record.identity for record in two]
     assert len({record.identity for record in one}) == 6
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).random((5, 7)).astype(np.float32)).save(tmp_path / "x.tif")
+    (record,) = read_unlabelled_images([str(tmp_path / "x.tif")])
+    with pytest.raises(DataError, match="floating-point"):
+        record.pixels(5, 1)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA", "I;16"])

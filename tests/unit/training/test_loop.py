@@ -36,6 +36,8 @@ class Module(nn.Module):
 class World:
     """A run with scripted validation losses, and a list of what happened."""
 
+    most_nonfinite = 3
+
     def __init__(self, losses: list[float], *, samples: int = 8, epochs: int = 2, **cadence: Any):
         self.module = Module()
         trainable = Trainable({"w": self.module.w}, {"w": "matrix"})
@@ -76,7 +78,8 @@ class World:
     def run(self) -> World:
         stepping = Stepping(
             module=self.module, plan=self.plan, schedule=lambda _: 1.0, learning_rate=0.01, transforms=(),
-            max_nonfinite_steps=3, seed=1, device=torch.device("cpu"), autocast=nullcontext, load=self.load,
+            max_nonfinite_steps=self.most_nonfinite, seed=1, device=torch.device("cpu"), autocast=nullcontext,
+            load=self.load,
         )  # fmt: skip
         services = Services(
             evaluate=self.evaluate, sample=self.sample, save=self.save, emit=self.events.append,
@@ -203,6 +206,18 @@ def test_fault_031_n_nonfinite_steps_in_a_row_end_the_run() -> None:
     assert caught.value.exit_code == 5
     assert float(world.module.w.detach()) == 0.0
     assert [e["skipped"] for e in world.events if e["event"] == "step"] == [True] * 3
+
+
+@pytest.mark.fast
+def test_fault_031_a_run_without_any_update_is_a_failure() -> None:
+    """A run shorter than `max_nonfinite_steps` in which every step was skipped ends with an error (5), too."""
+    world = World([1.0])
+    world.module.poison = True
+    world.most_nonfinite = 10
+    with pytest.raises(NumericsError, match="no update happened") as caught:
+        world.run()
+    assert caught.value.exit_code == 5
+    assert [e["event"] for e in world.events][-1] == "end"
 
 
 @pytest.mark.fast
