@@ -92,9 +92,28 @@ def recipes(draw: st.DrawFn) -> Recipe:
         scheduler["factors"] = sorted((*scheduler["factors"], *[0.5] * 9), reverse=True)[
             : len(scheduler["boundaries"]) + 1
         ]
+    _make_likely(found)
     recipe = Recipe.model_validate(found)
     assume(not conflicts.check(recipe, {}, set()))
     return normalised(recipe)
+
+
+def _make_likely(found: dict[str, Any]) -> None:
+    """Settles what hardly ever agrees by chance."""
+    model, training, objective = found["model"], found["training"], found["objective"]
+    found["data"]["sequence_length"] += 8
+    if training["lora_rank"] is not None or training["freeze_body"]:
+        training["init_from"] = training["init_from"] or "runs/a"
+        training["lora_rank"] = training["lora_rank"] and min(training["lora_rank"], model["d_model"])
+        training["lora_targets"] = [name for name in training["lora_targets"] if name != "gate"] or ["query"]
+    if training["optimizer"]["type"] in ("sgd", "custom"):
+        training["learning_rate"] = training["learning_rate"] or 0.125
+    if model["type"] == "vit":
+        found["tokenizer"] = {"type": "none"}
+        model |= {"channels": 3, "image_size": model["patch_size"] * 3}
+        objective |= {name: objective[name][:1] or [0.5] for name in ("mean", "std")}
+    elif found["tokenizer"]["type"] == "none":
+        found["tokenizer"] = {"type": "byte"}
 
 
 @given(recipes())
