@@ -55,6 +55,7 @@ _GO_NAMES: Mapping[str, Alias] = {
     "CorruptRate": Alias("objective.rate"),
     "SentinelStartID": Alias("objective.sentinel_start_id"),
     "LossScale": Alias("execution.loss_scale"),
+    "CheckpointEveryN": Alias("execution.checkpoint_every_n_layers"),
     "ScaleGrowthRate": Alias("execution.loss_scale_growth"),
     "ScaleBackoffRate": Alias("execution.loss_scale_backoff"),
 }
@@ -105,7 +106,7 @@ VALUE_NAMES: Mapping[str, Mapping[str, str | None]] = {
 
 NOT_YET: frozenset[str] = frozenset({
     "strategy", "search_method", "num_trials", "loss", "metrics", "input", "layers",
-    "network", "CheckpointEveryN", "BlockSize", "CausalMask",
+    "network", "BlockSize", "CausalMask",
     "MultiHead",
 })  # fmt: skip
 """Names of keys and types that people know from elsewhere and that trifecta doesn't have yet."""

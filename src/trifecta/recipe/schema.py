@@ -219,6 +219,10 @@ class Execution(Section):
         False, "Compute each block's activations again in the backward pass instead of keeping them: less memory, "
         "about a third more time, the same numbers.", resume="recorded",
     )  # fmt: skip
+    checkpoint_every_n_layers: int = key(
+        1, "With gradient_checkpointing: only the first block and every n-th after it computes its activations again.",
+        resume="recorded", unit="blocks", ge=1, le=1000,
+    )  # fmt: skip
     threads: int | None = key(None, "CPU threads. Default: what torch chooses.", resume="recorded", ge=1, le=1024)
 
 

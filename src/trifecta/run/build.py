@@ -248,7 +248,7 @@ def objective_of(recipe: Recipe, tokenizer: Tokenizer) -> Any:
 def module_of(recipe: Recipe, model: Model, objective: Objective) -> LossModule:
     """Model and objective as the module that the loop runs."""
     if recipe.execution.gradient_checkpointing:
-        checkpoint_activations(model.blocks)
+        checkpoint_activations(list(model.blocks)[:: recipe.execution.checkpoint_every_n_layers])
     training = recipe.training
     return LossModule(model, objective, Penalties(training.label_smoothing, training.z_loss))
 

@@ -129,6 +129,7 @@ def test_each_alias_acts(spelling: str) -> None:
     types = [f"{alias.key.rpartition('.')[0]}.type={component}"] if component not in (None, "gpt") else []
     types += ["training.optimizer.momentum=0.5"] if alias.key.endswith("nesterov") else []
     types += ["execution.precision=fp16"] if "loss_scale" in alias.key else []
+    types += ["execution.gradient_checkpointing=true"] if "checkpoint_every" in alias.key else []
     value = a_value(alias)
     shown = str(value).lower() if isinstance(value, bool) else value
     extra = ["model.num_heads=1"] if alias.key == "model.d_model" else []
@@ -157,7 +158,7 @@ def test_names_are_case_sensitive(load: Load) -> None:
         load("hiddendim: 64")
 
 
-@pytest.mark.parametrize("name", ["strategy", "CheckpointEveryN", "num_trials"])
+@pytest.mark.parametrize("name", ["strategy", "BlockSize", "num_trials"])
 def test_what_is_not_built_is_not_accepted(name: str, load: Load) -> None:
     with pytest.raises(RecipeErrors, match="not supported yet"):
         load(f"execution: {{{name}: 1}}")
