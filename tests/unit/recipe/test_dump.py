@@ -110,6 +110,7 @@ def _make_likely(found: dict[str, Any]) -> None:
         training["learning_rate"] = training["learning_rate"] or 0.125
     if model["type"] == "vit":
         found["tokenizer"] = {"type": "none"}
+        model["patch_size"] = min(model["patch_size"], 64)
         model |= {"channels": 3, "image_size": model["patch_size"] * 3}
         objective |= {name: objective[name][:1] or [0.5] for name in ("mean", "std")}
     elif found["tokenizer"]["type"] == "none":
