@@ -55,6 +55,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.timeout(900)  # thirty processes, one after another
 def test_every_command_of_the_readme(
     library: Path, run_trifecta: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
