@@ -90,7 +90,7 @@ def test_predict_on_the_command_line(reverser: Path, run_trifecta: Trifecta, tmp
     done = run_trifecta("predict", reverser, file, "bead", "--beams", "4", "--max-tokens", "6", "--json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows == [{"text": word, "target": word[::-1]} for word in ("abcd", "fade", "bead")]
-    plain = run_trifecta("predict", reverser, "abcd", "--length-penalty", "0", "--no-repeat-ngram", "0")
+    plain = run_trifecta("predict", reverser, "abcd", "--no-repeat-ngram", "0")
     assert plain.stdout == "dcba\n"
     refused = run_trifecta("predict", reverser, "abcd", "--beams", "0")
     assert (refused.returncode, "num_beams is 0" in refused.stderr) == (2, True)
