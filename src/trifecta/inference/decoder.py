@@ -8,6 +8,7 @@ follows it. Matrices are kept (in, out), because a few rows times such a matrix 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -31,11 +32,12 @@ Product = Callable[[Tensor], Tensor]
 P = TypeVar("P", bound="Packed")
 
 
-class Packed:
+class Packed(ABC):
     """A model's weights as a step of one position reads them."""
 
+    @abstractmethod
     def __init__(self, model: Any):
-        raise NotImplementedError
+        """Packs them."""
 
     @classmethod
     def of(cls: type[P], model: nn.Module) -> P | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -83,14 +82,18 @@ class Tap:
 
 def ascent(gradient: Tensor, length: float) -> Tensor:
     """The gradient of each row, made this long; rows without a gradient stay 0."""
-    norms = torch.linalg.vector_norm(gradient.float(), dim=tuple(range(1, gradient.dim())), keepdim=True)
-    return cast(Tensor, gradient.float() * (length / norms.clamp(min=1e-30))).to(gradient.dtype)
+    return (gradient.float() * (length / _norms(gradient))).to(gradient.dtype)
 
 
 def within(delta: Tensor, radius: float) -> Tensor:
     """Each row of delta, shortened to the radius where it is longer."""
-    norms = torch.linalg.vector_norm(delta.float(), dim=tuple(range(1, delta.dim())), keepdim=True)
-    return cast(Tensor, delta.float() * (radius / norms.clamp(min=1e-30)).clamp(max=1.0)).to(delta.dtype)
+    return (delta.float() * (radius / _norms(delta)).clamp(max=1.0)).to(delta.dtype)
+
+
+def _norms(x: Tensor) -> Tensor:
+    """Length of each row, (B, 1, ...), in fp32; never 0, so that it can divide."""
+    norms: Tensor = torch.linalg.vector_norm(x.float(), dim=tuple(range(1, x.dim())), keepdim=True)
+    return norms.clamp(min=1e-30)
 
 
 def fgm(embedding: nn.Module, *, epsilon: float, weight: float) -> Passes:
