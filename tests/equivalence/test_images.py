@@ -129,7 +129,7 @@ def test_any_number_of_workers_makes_the_same_images() -> None:
 
 def test_a_batch_does_not_depend_on_those_before_it_and_epochs_differ() -> None:
     made = feed()
-    later = made.batch((0, made.sampler.indices(0, 8, 12))).inputs["pixels_BCXY"]
+    later = made.at(0, 8, 12).inputs["pixels_BCXY"]
     assert torch.equal(later, pixels_of(feed())[2])
     assert not torch.equal(later, pixels_of(feed(), epoch=1)[2])
 

@@ -605,6 +605,66 @@ def test_loading_goes_on_to_the_next_checkpoint_when_training_removes_one(
     assert run.generate("a", max_tokens=3, seed=1).startswith("a")
 
 
+_PHASES: dict[str, Any] = {
+    "training.phases": [
+        {"sequence_length": 8, "batch_size": 8, "steps": 5},
+        {"sequence_length": 12, "steps": 4, "gradient_accumulation_steps": 1},
+        {"steps": 4},
+    ]
+}
+
+
+@pytest.mark.parametrize("at_step", [4, 5, 8])
+def test_fault_004_phases_are_resumed_exactly(short_text: Path, tmp_path: Path, at_step: int) -> None:
+    """Killed within a phase and at the end of one, a run goes on to the same bytes, each phase said once."""
+    settings = _PHASES | {"training.save_every_n_steps": 5, "training.evaluate_every_n_steps": 6}
+    train(short_text, tmp_path / "whole", **settings)
+    train(short_text, tmp_path / "killed", at_step=at_step, **settings)
+    train(short_text, tmp_path / "killed", **settings)
+    same(tmp_path / "whole", tmp_path / "killed")
+    events = [json.loads(line) for line in (tmp_path / "killed" / "journal.jsonl").read_text().splitlines()]
+    said = [(e["step"], e["sequence_length"], e["batch_size"]) for e in events if e["event"] == "phase"]
+    assert said == [(0, 8, 8), (5, 12, 4), (9, 16, 4)]
+    tokens = {e["step"]: e["tokens"] for e in events if e["event"] == "step"}
+    assert (tokens[1], tokens[6], tokens[10]) == (2 * 8 * 8, 4 * 12, 2 * 4 * 16)
+
+
+def test_fault_004_control_phases_that_share_their_order_are_noticed(
+    short_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second phase that forgot which phase it is, after a kill, gives other bytes."""
+    settings = _PHASES | {"training.save_every_n_steps": 5, "training.evaluate_every_n_steps": 6}
+    train_here(short_text, tmp_path / "whole", **settings)
+    with pytest.raises(Killed):
+        train_here(short_text, tmp_path / "killed", at_step=7, **settings)
+    monkeypatch.setattr("trifecta.run.feed._of_phase", lambda purpose, _phase: purpose)
+    train_here(short_text, tmp_path / "killed", **settings)
+    with pytest.raises(AssertionError):
+        same(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"data.weights": [3, 1]},
+        {"data.curriculum": {"type": "rarity", "epochs": 0.7}},
+        {"data.curriculum": {"type": "length"}, "data.samples": "lines"},
+    ],
+    ids=["mixture", "rarity", "length"],
+)
+def test_fault_004_orders_are_resumed_exactly(short_text: Path, tmp_path: Path, order: dict[str, Any]) -> None:
+    """Mixed corpora and curricula: resumed, with other workers too, the bytes are the same."""
+    text = tmp_path / "lines.txt"
+    text.write_text(short_text.read_text().replace(" a", "\n"))
+    if "data.weights" in order:
+        text = Path(f"{text},{short_text}")
+    for name, at_step in (("whole", -1), ("killed", 4)):
+        train(text, tmp_path / name, at_step=at_step, **SHORT, **order)
+    done = train(text, tmp_path / "killed", **SHORT, **order, **{"data.num_workers": 1})
+    assert done.returncode == 0, done.stderr
+    same(tmp_path / "whole", tmp_path / "killed")
+
+
 TECHNIQUES: dict[str, Any] = {
     "training.ema_decay": 0.9, "training.gradient_noise": 0.01, "training.label_smoothing": 0.1,
     "training.z_loss": 1e-4, "training.gradient_clip_value": 0.1, "training.gradient_clip_ratio": 0.05,

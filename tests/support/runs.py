@@ -32,7 +32,10 @@ def all_settings(config: str, settings: dict[str, Any]) -> dict[str, Any]:
         del common["tracking.sample.max_tokens"]
     if config == "auto-vit":
         del common["data.sequence_length"]
-    return common | settings
+    made = common | settings
+    if "training.phases" in made:
+        del made["training.epochs"]
+    return made
 
 
 _PROGRAM = """
@@ -49,7 +52,7 @@ def hook(event):
         os.kill(os.getpid(), given["signal"])
 
 try:
-    result = trifecta.train(given["text"], config=given["config"], out=given["out"], settings=given["settings"],
+    result = trifecta.train(*given["text"], config=given["config"], out=given["out"], settings=given["settings"],
                             resume=given["resume"], hooks=[hook])
 except TrifectaError as error:
     print(error, file=sys.stderr)
@@ -96,7 +99,7 @@ def command(
 ) -> list[str]:  # fmt: skip
     """What trains in a fresh process, which sends itself a signal at an event of a step. plant: code to run first."""
     given = {
-        "text": str(text), "out": str(out), "config": config, "settings": all_settings(config, settings),
+        "text": str(text).split(","), "out": str(out), "config": config, "settings": all_settings(config, settings),
         "resume": resume, "at_step": at_step, "at_event": at_event, "signal": signal, "plant": plant,
     }  # fmt: skip
     return [sys.executable, "-c", _PROGRAM, json.dumps(given)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from trifecta.data.store import Int64, TokenStore
@@ -49,3 +51,20 @@ class Documents:
         document = int(np.searchsorted(self._first, index, side="right")) - 1
         start = int(self._starts[document]) + (index - int(self._first[document])) * (self.length - self.overlap)
         return self.store.read(start, min(start + self.length, int(self._ends[document])))
+
+
+class Several:
+    """Samples of several corpora, numbered one corpus after the other."""
+
+    def __init__(self, corpora: Sequence[Windows | Documents]):
+        self.corpora = list(corpora)
+        self._first = np.concatenate([[0], np.cumsum([len(samples) for samples in corpora])])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __getitem__(self, index: int) -> Int64:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        corpus = int(np.searchsorted(self._first, index, side="right")) - 1
+        return self.corpora[corpus][index - int(self._first[corpus])]

@@ -16,11 +16,13 @@ from trifecta.data.cache import build_beside, default_cache_dir, explain_disk_er
 from trifecta.data.pieces import Piece, training_texts
 from trifecta.data.sources import FORMAT_VERSION, Progress, Scan, Sources
 from trifecta.data.split import Part, Split, choose_split
-from trifecta.data.store import Int64, PartWriter, TokenStore
+from trifecta.data.store import Corpora, Int64, PartWriter, TokenStore
 from trifecta.errors import DataError
 
 _PIECES_AT_ONCE = 16
 _PARTS: tuple[Part, Part] = ("train", "validation")
+_SEEN: dict[str, tuple[Part, ...]] = {"all": _PARTS, "training": ("train",), "none": ()}
+"""What a tokenizer may see -> parts."""
 
 
 class Encoder(Protocol):
@@ -47,8 +49,8 @@ class Prepared(Generic[T]):
     of the tokenizer. notes: what the user should know. duplicates: validation documents whose text is also trained on.
     """
 
-    train: TokenStore
-    validation: TokenStore
+    train: TokenStore | Corpora
+    validation: TokenStore | Corpora
     tokenizer: T
     scan: Scan
     fingerprint: str
@@ -95,6 +97,7 @@ def prepare(
     sequence_length: int,
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
+    together: Iterable[str] | None = None,
 ) -> Prepared[T]:
     """Splits and tokenizes, or finds it done in the cache.
 
@@ -104,6 +107,7 @@ def prepare(
         tokenizer_key: the same for tokenizers that would be trained alike.
         tokenizer_text: what the tokenizer may see: only the training part, or all, which an alphabet should.
         validation_split: share of the text, when there are no validation_sources.
+        together: what the tokenizer is trained on instead; tokenizer_key then names it too.
 
     Raises:
         DataError: no text, or a part shorter than one sequence. ResourceError: the cache can't be written.
@@ -116,7 +120,6 @@ def prepare(
     fingerprint = _hash([FORMAT_VERSION, scan.fingerprint, other and other.fingerprint, repr(split)])
     entry = Path(cache_dir or default_cache_dir()) / "tokens" / _hash([fingerprint, tokenizer_key, tokenizer_text])
     text = _Text(sources, validation_sources, split)
-    seen: tuple[Part, ...] = {"all": _PARTS, "training": ("train",), "none": ()}[tokenizer_text]
     found = _open(entry, load_tokenizer)
     if found is None:
         with explain_disk_errors(entry.parent), build_beside(entry) as folder:
@@ -124,7 +127,7 @@ def prepare(
             single = scan.documents == 1 and (other is None or other.documents == 1)
             if progress:
                 progress("making the tokenizer", None)
-            tokenizer = make_tokenizer(_TokenizerText(text, seen))
+            tokenizer = make_tokenizer(_TokenizerText(text, _SEEN[tokenizer_text]) if together is None else together)
             _build(folder, text, tokenizer, single_document=single, characters=characters, progress=progress)
         found = _open(entry, load_tokenizer)
         if found is None:
@@ -134,6 +137,72 @@ def prepare(
     _require_length(train, validation, sequence_length, validation_split, separate=other is not None)
     notes = [*sources.notes, *(validation_sources.notes if validation_sources else []), *meta["notes"]]
     return Prepared(train, validation, tokenizer, scan, fingerprint, notes, int(meta["duplicates"]))
+
+
+def prepare_corpora(
+    corpora: Sequence[Sources],
+    validation_sources: Sources | None = None,
+    *,
+    make_tokenizer: Callable[[Iterable[str]], T],
+    tokenizer_key: str,
+    tokenizer_text: Literal["all", "training", "none"],
+    validation_split: float,
+    seed: int,
+    **preparing: Any,
+) -> Prepared[T]:
+    """Several texts, each split and tokenized by itself, with one tokenizer that has seen them all.
+
+    Validation text is everybody's, or the sources of its own. Arguments and errors as of `prepare`.
+    """
+    scans = [sources.scan() for sources in corpora]
+    texts = []
+    for sources, scan in zip(corpora, scans, strict=True):
+        split = None if validation_sources else choose_split(
+            scan.documents, scan.characters, validation_split=validation_split, seed=seed
+        )  # fmt: skip
+        texts.append(_TokenizerText(_Text(sources, validation_sources, split), _SEEN[tokenizer_text]))
+    made: list[T] = []
+
+    def make_once(texts: Iterable[str]) -> T:
+        made[:] = made or [make_tokenizer(texts)]
+        return made[0]
+
+    key = _hash([tokenizer_key, *(scan.fingerprint for scan in scans)])
+    parts = [
+        prepare(
+            sources, validation_sources, make_tokenizer=make_once, tokenizer_key=key, tokenizer_text=tokenizer_text,
+            validation_split=validation_split, seed=seed, together=_Chained(tuple(texts)), **preparing,
+        )
+        for sources in corpora
+    ]  # fmt: skip
+    held_out = parts[:1] if validation_sources else parts
+    return Prepared(
+        Corpora(tuple(store for part in parts for store in part.train.stores)),
+        Corpora(tuple(store for part in held_out for store in part.validation.stores)),
+        parts[0].tokenizer,
+        _sum(scans),
+        _hash([part.fingerprint for part in parts]),
+        list(dict.fromkeys(note for part in parts for note in part.notes)),
+        sum(part.duplicates for part in parts),
+    )
+
+
+@dataclass(frozen=True)
+class _Chained:
+    """Texts one after the other, as often as asked for."""
+
+    texts: tuple[_TokenizerText, ...]
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self.texts:
+            yield from text
+
+
+def _sum(scans: Sequence[Scan]) -> Scan:
+    return Scan(
+        _hash([scan.fingerprint for scan in scans]), sum(scan.documents for scan in scans),
+        sum(scan.characters for scan in scans), sum(scan.bytes for scan in scans),
+    )  # fmt: skip
 
 
 def _build(

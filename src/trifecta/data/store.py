@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from array import array
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,39 @@ class TokenStore:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def stores(self) -> tuple[TokenStore, ...]:
+        """This one alone: what Corpora has several of."""
+        return (self,)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A process that gets it maps the file itself; pickling the map would copy every token.
         return TokenStore, self._arguments
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """Several stores of one tokenizer, as one text's."""
+
+    stores: tuple[TokenStore, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.stores))
+
+    @property
+    def characters(self) -> int:
+        """Of all stores."""
+        return sum(store.characters for store in self.stores)
+
+    @property
+    def bytes(self) -> int:
+        """Of all stores."""
+        return sum(store.bytes for store in self.stores)
+
+    @property
+    def unknowns(self) -> int:
+        """Of all stores."""
+        return sum(store.unknowns for store in self.stores)
 
 
 def _map(file: Path, dtype: np.dtype[Any], length: int) -> npt.NDArray[Any]:

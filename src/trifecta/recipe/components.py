@@ -823,3 +823,62 @@ class FreeLb(_Adversary):
 
 
 Adversary = Annotated[NoAdversary | Fgm | Pgd | FreeLb, Field(discriminator="type")]
+
+
+# ---------------------------------------------------------------------------------------------------- what comes when
+
+
+class Phase(Section):
+    """A part of a run with a batch or a length of its own; it lasts for its epochs or its steps."""
+
+    epochs: int | None = key(None, "Passes over the text.", resume="refused", unit="epochs", ge=1)
+    steps: int | None = key(None, "Updates, instead of epochs.", resume="refused", unit="steps", ge=1)
+    sequence_length: int | None = key(
+        None, "Tokens in one sequence. Default: data.sequence_length, which is also the most.", resume="refused",
+        unit="tokens", ge=1,
+    )  # fmt: skip
+    batch_size: int | None = key(None, "Default: training.batch_size.", resume="refused", unit="sequences", ge=1)
+    gradient_accumulation_steps: int | None = key(
+        None, "Default: training.gradient_accumulation_steps.", resume="refused", ge=1
+    )
+
+
+class NoCurriculum(Section):
+    """Every sample from the start."""
+
+    type: Literal["none"] = "none"
+
+
+class _Curriculum(Section):
+    pacing: Literal["linear", "root", "exponential"] = key(
+        "root", "How the share of samples that may be seen grows to all of them: in a straight line, fast at first, or "
+        "fast at last.", resume="refused",
+    )  # fmt: skip
+    start_ratio: float = key(
+        0.1, "Share of the samples, the easiest ones, to begin with.", resume="refused", gt=0, le=1
+    )
+    epochs: float = key(
+        1.0, "Until every sample may be seen, in epochs.", resume="refused", unit="epochs", gt=0, le=1000
+    )
+
+
+class LengthCurriculum(_Curriculum):
+    """Short samples first (Platanios et al., 2019)."""
+
+    type: Literal["length"] = "length"
+
+
+class RarityCurriculum(_Curriculum):
+    """Samples of frequent tokens first: by the sum of -log p(token) (Platanios et al., 2019)."""
+
+    type: Literal["rarity"] = "rarity"
+
+
+class LossCurriculum(_Curriculum):
+    """Samples that another run finds easy first: by its loss (Hacohen and Weinshall, 2019)."""
+
+    type: Literal["reference_loss"] = "reference_loss"
+    reference: str = key(..., "The run, of the same objective and the same tokenizer.", resume="recorded", min_length=1)
+
+
+Curriculum = Annotated[NoCurriculum | LengthCurriculum | RarityCurriculum | LossCurriculum, Field(discriminator="type")]

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from trifecta.errors import RecipeError
 from trifecta.recipe import components
-from trifecta.recipe.dump import write_value
+from trifecta.recipe.dump import leaves, write_value
 from trifecta.recipe.inert import OWN_RISE, Inert, has_key, silenced, value_of
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.tree import DEFAULT, Origin, Rank
@@ -71,7 +71,7 @@ def _contradiction(conflict: Conflict, recipe: Recipe, origins: Origins) -> tupl
 
 
 def _stated(key: str, recipe: Recipe, origins: Origins) -> str:
-    value = value_of(recipe, key)
+    value = dict(leaves(recipe))[key]
     return f"{key}: {write_value(value)} {origins.get(key, DEFAULT).short}"
 
 
@@ -81,6 +81,8 @@ def _contradictions(recipe: Recipe) -> Iterator[Conflict]:
     yield from _length(recipe)
     yield from _schedule(recipe)
     yield from _trained(recipe)
+    yield from _phases(recipe)
+    yield from _order(recipe)
     both = sorted(set(recipe.data.paths) & set(recipe.data.validation_paths) - {"-"})
     if both:
         yield Conflict(("data.validation_paths", "data.paths"),
@@ -188,6 +190,55 @@ def _images(recipe: Recipe, objective: components.Images) -> Iterator[Conflict]:
         yield Conflict(("model.channels", "objective.saturation" if objective.saturation else "objective.hue"),
                        "grey images have neither saturation nor hue",
                        "remove it, or set model.channels to 3")  # fmt: skip
+
+
+def _phases(recipe: Recipe) -> Iterator[Conflict]:
+    training, name = recipe.training, "training.phases"
+    for number, phase in enumerate(training.phases or [], 1):
+        if (phase.epochs is None) == (phase.steps is None):
+            both = "both epochs and steps" if phase.epochs is not None else "neither epochs nor steps"
+            yield Conflict((name,), f"{name}[{number}] has {both}", "give one of them")
+        if phase.sequence_length is None:
+            continue
+        if recipe.objective.type in PLAIN_TEXT:
+            if phase.sequence_length > recipe.data.sequence_length:
+                yield Conflict((name, "data.sequence_length"),
+                               f"{name}[{number}]: sequence_length {phase.sequence_length} is longer than "
+                               f"data.sequence_length {recipe.data.sequence_length}, which the model's positions and "
+                               "the validation have", "raise data.sequence_length to the longest phase's")  # fmt: skip
+        else:
+            yield Conflict((name, "objective.type"),
+                           f"{name}[{number}]: sequence_length, but labelled samples are as long as they are",
+                           "remove it")  # fmt: skip
+    if training.phases is not None and isinstance(training.scheduler, components.Step):
+        yield Conflict((name, "training.scheduler.type"),
+                       "the step schedule counts epochs, and those of phases differ in length",
+                       "use piecewise, with boundaries in steps")  # fmt: skip
+
+
+PLAIN_TEXT = ("causal", "masked", "span")
+"""Objectives that learn from text without labels."""
+
+
+def _order(recipe: Recipe) -> Iterator[Conflict]:
+    """What data.weights and data.curriculum need."""
+    data, curriculum = recipe.data, recipe.data.curriculum
+    if data.weights is not None and len(data.weights) != len(data.paths):
+        yield Conflict(("data.weights", "data.paths"),
+                       f"data.weights has {len(data.weights)} numbers for {len(data.paths)} paths",
+                       "give one number for each path")  # fmt: skip
+    if curriculum.type == "none":
+        return
+    key = "data.curriculum.type"
+    for other, there in (("data.weights", data.weights), ("training.phases", recipe.training.phases)):
+        if there is not None:
+            yield Conflict((key, other), f"data.curriculum and {other} both say which samples come when",
+                           "keep one of them")  # fmt: skip
+    if recipe.objective.type == "images":
+        yield Conflict((key, "objective.type"), "images have neither length nor tokens to be ordered by", "remove it")
+    elif curriculum.type == "length" and recipe.objective.type in PLAIN_TEXT and data.samples == "windows":
+        yield Conflict((key, "data.samples"), "windows are all equally long, so they can't be ordered by length",
+                       "set data.samples to documents, paragraphs, lines or sentences, or order by rarity")  # fmt: skip
 
 
 def _nearest_multiple(number: int, of: int) -> int:

@@ -34,7 +34,14 @@ def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, Section):
             yield from leaves(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            yield f"{prefix}{name}", _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A list of sections as one of mappings that leave out what has its default."""
+    if isinstance(value, list) and any(isinstance(item, Section) for item in value):
+        return [{name: inner for name, inner in leaves(item) if inner is not None} for item in value]
+    return value
 
 
 def _type_first(section: Section) -> list[str]:
@@ -44,7 +51,7 @@ def _type_first(section: Section) -> list[str]:
 def _lines(section: Section, prefix: str, inert: frozenset[str]) -> Iterator[str]:
     indent = "  " * prefix.count(".")
     for name in _type_first(section):
-        value, key = getattr(section, name), f"{prefix}{name}"
+        value, key = _plain(getattr(section, name)), f"{prefix}{name}"
         if isinstance(value, Section):
             inside = list(_lines(value, f"{key}.", inert))
             yield from [f"{indent}{name}:", *inside] if inside else ()

@@ -57,18 +57,26 @@ def _beyond_last_step(steps: int | None, recipe: Recipe) -> bool:
     return steps is not None and recipe.training.max_steps is not None and steps > recipe.training.max_steps
 
 
+def epochs_of(recipe: Recipe) -> int | None:
+    """Epochs of the run; None where it is measured in steps."""
+    training = recipe.training
+    if training.phases is None:
+        return training.epochs if training.max_steps is None else None
+    each = [phase.epochs for phase in training.phases]
+    return None if None in each else sum(filter(None, each))
+
+
 def _too_patient(recipe: Recipe) -> bool:
     """Validated once an epoch, n epochs can't hold n validations without a better loss: the first is the best."""
     training = recipe.training
-    patience, by_epochs = (
-        training.early_stopping_patience,
-        training.max_steps is training.evaluate_every_n_steps is None,
-    )
-    return patience is not None and by_epochs and patience >= training.epochs
+    patience, epochs = training.early_stopping_patience, epochs_of(recipe)
+    by_epochs = training.evaluate_every_n_steps is None and epochs is not None
+    return patience is not None and epochs is not None and by_epochs and patience >= epochs
 
 
 def _beyond_last_epoch(epochs: int | None, recipe: Recipe) -> bool:
-    return epochs is not None and recipe.training.max_steps is None and epochs > recipe.training.epochs
+    last = epochs_of(recipe)
+    return epochs is not None and last is not None and epochs > last
 
 
 _SHOWN = ("causal", "masked", "span")
@@ -137,6 +145,14 @@ INERT: tuple[Inert, ...] = (
           "validation has files of its own", "remove it, or data.validation_paths"),
     Inert("training.epochs", ("training.max_steps",), lambda r: r.training.max_steps is not None,
           "the number of updates is given", "remove it, or set training.max_steps to null"),
+    *(Inert(f"training.{name}", ("training.phases",), lambda r: r.training.phases is not None,
+            "the phases say how long the run is", "remove it, or training.phases")
+      for name in ("epochs", "max_steps")),
+    Inert("training.gradient_accumulation_steps", ("training.phases",),
+          lambda r: all(p.gradient_accumulation_steps is not None for p in r.training.phases or [components.Phase()]),
+          "every phase has its own", "remove it"),
+    Inert("data.weights", ("objective.type",), lambda r: r.objective.type not in _SHOWN,
+          "only plain text is mixed", "remove it"),
     Inert("training.warmup_steps", ("training.scheduler.type",),
           lambda r: r.training.scheduler.type in OWN_RISE and bool(r.training.warmup_steps),
           "this schedule has its own rise",

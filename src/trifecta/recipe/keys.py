@@ -76,10 +76,22 @@ def children(path: str, component: str | None = None) -> list[str]:
 
 
 def models_below(annotation: Any) -> list[type[Section]]:
-    """The pydantic models in an annotation."""
+    """The pydantic models in an annotation, but not those that a list is made of."""
+    if get_origin(annotation) is list:
+        return []
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [model for argument in get_args(annotation) for model in models_below(argument)]
+
+
+def item_of(key: str) -> type[Section] | None:
+    """The model that the list at a dotted key is made of, if it is made of mappings."""
+    *path, name = key.split(".")
+    section = sections().get(".".join(path))
+    annotation = section.model_fields[name].annotation if section and name in section.model_fields else None
+    lists = [a for a in (annotation, *get_args(annotation)) if get_origin(a) is list]
+    return next((item for a in lists for item in get_args(a) if isinstance(item, type) and issubclass(item, Section)),
+                None)  # fmt: skip
 
 
 def type_of(model: type[Section]) -> str | None:
@@ -175,5 +187,8 @@ def type_text(annotation: Any) -> str:
     if get_origin(annotation) is dict:
         return "mapping"
     if get_origin(annotation) is list:
+        item = get_args(annotation)[0]
+        if isinstance(item, type) and issubclass(item, Section):
+            return f"list of mappings ({', '.join(item.model_fields)})"
         return f"list of {type_text(get_args(annotation)[0])}s".replace("texts", "text")
     return " or ".join(type_text(argument) for argument in get_args(annotation))

@@ -13,6 +13,7 @@ from trifecta.recipe import components
 from trifecta.recipe.components import Section, default, key
 
 PathText = Annotated[str, Field(min_length=1)]
+PositiveNumber = Annotated[float, Field(gt=0)]
 
 
 class Data(Section):
@@ -72,6 +73,12 @@ class Data(Section):
     )
     remove_control_characters: bool = key(False, "Drop control characters except tab and line ends.", resume="refused")
     collapse_whitespace: bool = key(False, "Replace every run of white space by one space.", resume="refused")
+    weights: list[PositiveNumber] | None = key(
+        None, "How often each of data.paths is read, one number for each: 3 and 1 give three samples of the first to "
+        "one of the second, however large they are. Each is divided into training and validation by itself. "
+        "Default: every sample equally often.", resume="refused", min_length=2,
+    )  # fmt: skip
+    curriculum: components.Curriculum = key(default(components.NoCurriculum), "Easy samples first.", resume="refused")
     shuffle: bool = key(True, "Visit the windows in another order in each epoch.", resume="refused")
     num_workers: int = key(
         0, "Processes that prepare batches; 0 prepares them in the training process.", resume="free", ge=0, le=64
@@ -88,6 +95,10 @@ class Training(Section):
     max_steps: int | None = key(
         None, "Stop after this many updates, however many epochs that is. It then replaces epochs.",
         resume="recorded", unit="steps", ge=1,
+    )  # fmt: skip
+    phases: list[components.Phase] | None = key(
+        None, "Parts of the run, one after the other, instead of epochs and max_steps: short sequences in large "
+        "batches first, say. The learning rate has one schedule over all of them.", resume="refused", min_length=1,
     )  # fmt: skip
     batch_size: int = key(32, "Sequences in one micro-batch.", resume="recorded", unit="sequences", ge=1)
     gradient_accumulation_steps: int = key(1, "Micro-batches in one update.", resume="recorded", ge=1)

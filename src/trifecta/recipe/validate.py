@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from trifecta.errors import RecipeError, did_you_mean
 from trifecta.recipe import conflicts, inert
 from trifecta.recipe.aliases import ALIASES, NOT_YET
-from trifecta.recipe.keys import KnownKey, children, components, known_keys, sections
+from trifecta.recipe.keys import KnownKey, children, components, item_of, known_keys, sections
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.tree import DEFAULT, Node, Origin, Path, clip, describe, find, leaves, plain, without
 
@@ -99,6 +99,8 @@ def _removable(path: Path, kind: str) -> Path:
 def _explain(details: ErrorDetails, path: Path, tree: Node) -> tuple[Origin, RecipeError]:
     kind, key = details["type"], ".".join(path)
     node = find(tree, path)
+    if item_of(key) is not None and node is not None:
+        return _explain_item(details, key, node)
     if kind == "extra_forbidden":
         assert node is not None, path
         return _error(node.key_origin, *_unknown_key(path, tree))
@@ -121,6 +123,26 @@ def _explain(details: ErrorDetails, path: Path, tree: Node) -> tuple[Origin, Rec
     if isinstance(index, int) and isinstance(node.value, list):
         return _error(node.value[index].origin, *_wrong_value(key, details, None))
     return _error(node.origin, *_wrong_value(key, details, _known(key, _type_at(tree, path[:-1]))))
+
+
+def _explain_item(details: ErrorDetails, key: str, node: Node) -> tuple[Origin, RecipeError]:
+    """What is wrong in a list of mappings, with the item's number from 1."""
+    number = next((part for part in details["loc"] if isinstance(part, int)), None)
+    model = item_of(key)
+    assert model is not None, key
+    if number is None or not isinstance(node.value, list):
+        what, _ = _wrong_value(key, details, None)
+        return _error(node.origin, what, f"write [{{{next(iter(model.model_fields))}: ...}}, ...]")
+    item, name = node.value[number], str(details["loc"][-1])
+    if item.mapping is None or name not in item.mapping:
+        what = f"{key}[{number + 1}]: should be a mapping of keys, found {describe(plain(item))}"
+        return _error(item.origin, what, f"use: {', '.join(model.model_fields)}")
+    place = item.mapping[name]
+    if details["type"] == "extra_forbidden":
+        hint = did_you_mean(name, list(model.model_fields))
+        what = f"{key}[{number + 1}]: unknown key {clip(name)!r}; {hint}".rstrip("; ")
+        return _error(place.key_origin, what, f"use one of: {', '.join(model.model_fields)}")
+    return _error(place.origin, *_wrong_value(f"{key}[{number + 1}].{name}", details, None))
 
 
 def _error(origin: Origin, what: str, fix: str | None) -> tuple[Origin, RecipeError]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, overload
@@ -10,7 +10,7 @@ from typing import Any, overload
 import torch
 
 from trifecta.data.cache import default_cache_dir
-from trifecta.data.prepare import Prepared, prepare
+from trifecta.data.prepare import Prepared, prepare, prepare_corpora
 from trifecta.data.sources import Sources
 from trifecta.data.units import Unit
 from trifecta.execution.device import resolve_device
@@ -33,7 +33,7 @@ from trifecta.recipe.schema import Data, Recipe
 from trifecta.registry import build
 from trifecta.run.tasks import TaskData, TaskText, prepare_task, texts_around, texts_of
 from trifecta.tokenizers import TEXT_NEEDED, TOKENIZERS, Tokenizer, from_json, tokenizer_key
-from trifecta.training.plan import Plan
+from trifecta.training.plan import Course, Phases, Plan
 
 _TRAINING_BYTES = 16
 _FROZEN_BYTES = 4
@@ -98,19 +98,25 @@ def data_of(recipe: Recipe, text: Sources | TaskText, report: Report | None = No
         return prepare_task(recipe, text, tokenizer, objective_of(recipe, tokenizer), report)
 
     validation = recipe.data.validation_paths
-    return prepare(
-        text,
-        sources(recipe.data, recipe.tokenizer.type, validation) if validation else None,
-        make_tokenizer=make_tokenizer,
-        load_tokenizer=from_json,
-        tokenizer_key=tokenizer_key(recipe.tokenizer.type, **fields(recipe.tokenizer)),
-        tokenizer_text=TEXT_NEEDED[recipe.tokenizer.type],
-        validation_split=recipe.training.validation_split,
-        seed=recipe.training.seed,
-        sequence_length=recipe.data.sequence_length if recipe.data.samples == "windows" else 1,
-        cache_dir=cache_dir(recipe.data),
-        progress=report,
-    )
+    held_out = sources(recipe.data, recipe.tokenizer.type, validation) if validation else None
+    if recipe.data.weights is not None:
+        each = [sources(recipe.data, recipe.tokenizer.type, [path]) for path in recipe.data.paths]
+        return prepare_corpora(each, held_out, make_tokenizer=make_tokenizer, **_preparing(recipe, report))
+    return prepare(text, held_out, make_tokenizer=make_tokenizer, **_preparing(recipe, report))
+
+
+def _preparing(recipe: Recipe, report: Report | None) -> dict[str, Any]:
+    """How a text is split and tokenized."""
+    return {
+        "load_tokenizer": from_json,
+        "tokenizer_key": tokenizer_key(recipe.tokenizer.type, **fields(recipe.tokenizer)),
+        "tokenizer_text": TEXT_NEEDED[recipe.tokenizer.type],
+        "validation_split": recipe.training.validation_split,
+        "seed": recipe.training.seed,
+        "sequence_length": recipe.data.sequence_length if recipe.data.samples == "windows" else 1,
+        "cache_dir": cache_dir(recipe.data),
+        "progress": report,
+    }
 
 
 def bare_model_of(recipe: Recipe, vocab_size: int) -> Model:
@@ -196,8 +202,38 @@ def optimizers_of(recipe: Recipe, model: torch.nn.Module) -> Optimizers:
     return optimizers
 
 
+def phases_of(recipe: Recipe) -> list[Recipe]:
+    """The recipe of each phase, as if it were a run of its own: one, where the recipe has no phases."""
+    training = recipe.training
+    if training.phases is None:
+        return [recipe]
+    made = []
+    for phase in training.phases:
+        own = {
+            "batch_size": phase.batch_size or training.batch_size,
+            "gradient_accumulation_steps": phase.gradient_accumulation_steps or training.gradient_accumulation_steps,
+            "epochs": phase.epochs or training.epochs, "max_steps": phase.steps, "phases": None,
+        }  # fmt: skip
+        length = phase.sequence_length or recipe.data.sequence_length
+        made.append(
+            recipe.model_copy(
+                update={
+                    "training": training.model_copy(update=own),
+                    "data": recipe.data.model_copy(update={"sequence_length": length}),
+                }
+            )
+        )
+    return made
+
+
+def course_of(recipe: Recipe, samples: Sequence[int]) -> Course:
+    """Which samples each update sees. samples: of each phase."""
+    plans = [plan_of(phase, count) for phase, count in zip(phases_of(recipe), samples, strict=True)]
+    return plans[0] if recipe.training.phases is None else Phases(plans)
+
+
 def plan_of(recipe: Recipe, samples: int) -> Plan:
-    """Which samples each update sees."""
+    """The same, of a recipe without phases."""
     training = recipe.training
     return Plan(
         samples=samples,

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from trifecta.data.store import Corpora, TokenStore
 from trifecta.errors import RecipeError
 from trifecta.run import build
 from trifecta.run.build import Report
@@ -74,9 +77,9 @@ def _filled(run: Run) -> tuple[list[str], list[str]]:
     makers = [sample_of(run.recipe, run.model, feed, number) for number in spread]
     samples = [maker()[1] for maker in makers if maker is not None]
     accuracy = evaluate(run.folder)["accuracy"]
-    counts = np.bincount(np.asarray(data.train.tokens), minlength=data.tokenizer.vocab_size)
+    counts = np.bincount(_tokens(data.train), minlength=data.tokenizer.vocab_size)
     usual = int(counts.argmax())
-    baseline = float((np.asarray(data.validation.tokens) == usual).mean())
+    baseline = float((_tokens(data.validation) == usual).mean())
     shown = data.tokenizer.token_text(usual)
     return samples, [
         f"Tokens in gaps of held-out plays that it guesses: {accuracy:.1%} "
@@ -90,3 +93,7 @@ _NEXT = {
     "t5": "trifecta predict {run} 'To be or not to <extra_id_0> the question.'",
 }
 _SHOWS: dict[str, Callable[[Run], tuple[list[str], list[str]]]] = {"gpt": _written, "bert": _filled, "t5": _filled}
+
+
+def _tokens(store: TokenStore | Corpora) -> npt.NDArray[Any]:
+    return np.concatenate([each.tokens for each in store.stores])

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from trifecta.data.loader import load_batches
-from trifecta.data.packing import Documents, Windows
-from trifecta.data.sampler import Sampler
-from trifecta.data.store import TokenStore
+from trifecta.data.packing import Documents, Several, Windows
+from trifecta.data.sampler import Draws, Mixture, Order, Sampler
+from trifecta.data.store import Corpora, TokenStore
 from trifecta.objectives import Objective
-from trifecta.randomness import Int64, numpy_generator
+from trifecta.randomness import numpy_generator
 from trifecta.recipe.schema import Recipe
+from trifecta.run import build
 from trifecta.run.tasks import Examples
+from trifecta.tokenizers import Tokenizer
 from trifecta.training.plan import MicroBatch
 from trifecta.types import Batch, Example
 
-Request = tuple[int, Int64]
-"""An epoch, and the samples of a batch."""
+Request = Draws
+"""Which visit it is of each sample of a batch, and the samples."""
 
 
 @dataclass(frozen=True)
@@ -32,33 +34,52 @@ class Feed:
 
     objective: Objective
     samples: Any
-    sampler: Sampler
+    sampler: Order
     seed: int
     part: str
     num_workers: int
+    phase: int = 0
 
     @classmethod
-    def of(cls, recipe: Recipe, objective: Objective, store: TokenStore | Examples, *, training: bool) -> Feed:
+    def of(
+        cls, recipe: Recipe, objective: Objective, store: TokenStore | Corpora | Examples, *, training: bool,
+        phase: int = 0,
+    ) -> Feed:  # fmt: skip
         """A feed of a recipe's samples over a store, or of labelled examples."""
         samples: Any
+        sizes = []
         if isinstance(store, Examples):
             samples = store.examples
         else:
             kind = Windows if recipe.data.samples == "windows" else Documents
-            samples = kind(store, objective.window, objective.overlap)
-        seed = recipe.training.seed
-        sampler = Sampler(len(samples), seed=seed, shuffle=training and recipe.data.shuffle)
-        return cls(objective, samples, sampler, seed, "train" if training else "validation", recipe.data.num_workers)
+            parts = [kind(each, objective.window, objective.overlap) for each in store.stores]
+            samples, sizes = parts[0] if len(parts) == 1 else Several(parts), [len(part) for part in parts]
+        seed, shuffle = recipe.training.seed, training and recipe.data.shuffle
+        purpose = _of_phase("shuffle", phase)
+        sampler: Order = Sampler(len(samples), seed, shuffle, purpose)
+        if training and recipe.data.weights is not None and sizes:
+            sampler = Mixture(sizes, recipe.data.weights, seed=seed, shuffle=shuffle, purpose=purpose)
+        part = "train" if training else "validation"
+        return cls(objective, samples, sampler, seed, part, recipe.data.num_workers, phase)
+
+    @property
+    def full_rows(self) -> bool:
+        """Whether every sample fills its row."""
+        return isinstance(self.samples, Windows | Several)
+
+    def at(self, epoch: int, start: int, stop: int) -> Batch:
+        """The samples at these positions of an epoch as one batch."""
+        return self.batch(self.sampler.draws(epoch, start, stop))
 
     def batch(self, request: Request) -> Batch:
         """The batch of these samples."""
-        epoch, indices = request
+        visits, indices = request
         examples = []
-        for index in map(int, indices):
+        for visit, index in zip(visits.tolist(), indices.tolist(), strict=True):
             sample = self.samples[index]
             example = sample if isinstance(sample, Example) else self.objective.prepare(sample)
             if self.objective.corrupts and (self._training or not getattr(self.objective, "only_training", False)):
-                generator = numpy_generator(self.seed, f"corrupt {self.part}", epoch, index)
+                generator = numpy_generator(self.seed, _of_phase(f"corrupt {self.part}", self.phase), visit, index)
                 if getattr(self.objective, "partners", False):
                     other = self.objective.prepare(self.samples[int(generator.integers(len(self.samples)))])
                     example = Example({**example.arrays, "other": other.arrays["tokens"]}, example.cut)
@@ -66,7 +87,8 @@ class Feed:
             examples.append(example)
         if self._training and getattr(self.objective, "mixes", False):
             mix = cast(Any, self.objective).mix
-            examples = mix(examples, numpy_generator(self.seed, "mix", epoch, int(indices[0])))
+            purpose = _of_phase("mix", self.phase)
+            examples = mix(examples, numpy_generator(self.seed, purpose, int(visits[0]), int(indices[0])))
         return self.objective.collate(examples)
 
     @property
@@ -75,26 +97,12 @@ class Feed:
 
     def updates(self, updates: Iterator[list[MicroBatch]]) -> Iterator[list[Batch]]:
         """Each update's micro-batches as batches, prepared in worker processes if asked for."""
-        sizes: list[int] = []
-
-        def requests() -> Iterator[Request]:
-            for update in updates:
-                sizes.append(len(update))
-                for micro in update:
-                    yield micro.epoch, self.sampler.indices(micro.epoch, micro.start, micro.stop)
-
-        batches = load_batches(requests(), self.batch, self.num_workers)
-        while True:
-            first = next(batches)
-            yield [first, *(next(batches) for _ in range(sizes.pop(0) - 1))]
+        return Feeds((self,)).updates(updates)
 
     def first(self, batch_size: int, batches: int) -> list[Batch]:
         """The first epoch's first batches, as many as there are."""
-        return [
-            self.batch((0, indices))
-            for start in range(0, batches * batch_size, batch_size)
-            if len(indices := self.sampler.indices(0, start, start + batch_size))
-        ]
+        starts = range(0, min(batches * batch_size, len(self.samples)), batch_size)
+        return [self.at(0, start, start + batch_size) for start in starts]
 
     def padding_share(self, batch_size: int, batches: int = 4) -> float:
         """The share of padding among all positions of the first batches."""
@@ -105,4 +113,50 @@ class Feed:
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All samples once, in order."""
         for start in range(0, len(self.samples), batch_size):
-            yield self.batch((0, self.sampler.indices(0, start, min(start + batch_size, len(self.samples)))))
+            yield self.at(0, start, min(start + batch_size, len(self.samples)))
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """The feeds of a run's phases."""
+
+    phases: tuple[Feed, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe, objective: Objective, store: TokenStore | Corpora | Examples,
+           tokenizer: Tokenizer) -> Feeds:  # fmt: skip
+        """For training: one feed for each phase, with an objective of its length."""
+        phases = build.phases_of(recipe)
+        objectives = [objective] if len(phases) == 1 else [build.objective_of(phase, tokenizer) for phase in phases]
+        return cls(
+            tuple(
+                Feed.of(phase, made, store, training=True, phase=number)
+                for number, (phase, made) in enumerate(zip(phases, objectives, strict=True))
+            )
+        )
+
+    def batch(self, request: tuple[int, Request]) -> Batch:
+        """The batch of a phase's samples."""
+        phase, drawn = request
+        return self.phases[phase].batch(drawn)
+
+    def updates(self, updates: Iterator[list[MicroBatch]]) -> Iterator[list[Batch]]:
+        """Each update's micro-batches as batches, prepared in worker processes if asked for."""
+        sizes: list[int] = []
+
+        def requests() -> Iterator[tuple[int, Request]]:
+            for update in updates:
+                sizes.append(len(update))
+                for micro in update:
+                    sampler = self.phases[micro.phase].sampler
+                    yield micro.phase, sampler.draws(micro.epoch, micro.start, micro.stop)
+
+        batches = load_batches(requests(), self.batch, self.phases[0].num_workers)
+        while True:
+            first = next(batches)
+            yield [first, *(next(batches) for _ in range(sizes.pop(0) - 1))]
+
+
+def _of_phase(purpose: str, phase: int) -> str:
+    """A purpose of random choices, which is another in each phase."""
+    return f"{purpose} phase {phase}" if phase else purpose

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from trifecta.data.store import TokenStore
+from trifecta.data.store import Corpora, TokenStore
 from trifecta.data.whole import tokenize_whole
 from trifecta.errors import CheckpointError, RecipeError, TrifectaError
 from trifecta.evaluation.evaluate import Evaluation
@@ -220,7 +220,7 @@ def evaluate(
     result = measure(run, feed, progress, text_bytes=store.bytes if run.objective.covers_text else None)
     if store.unknowns:
         warnings.warn(
-            f"{store.unknowns:,} of {len(store.tokens):,} tokens aren't in this model's vocabulary and were counted as "
+            f"{store.unknowns:,} of {len(store):,} tokens aren't in this model's vocabulary and were counted as "
             "<unk>, so bits per byte say little here", stacklevel=2,
         )  # fmt: skip
     return {
@@ -260,7 +260,7 @@ def robust(run: Run, feed: Feed, progress: build.Report | None, attack: float | 
     return {f"robust_{name}": value for name, value in {"loss": found.loss, **found.metrics}.items()}
 
 
-def _store(run: Run, data: tuple[str, ...], progress: build.Report | None) -> tuple[TokenStore, str]:
+def _store(run: Run, data: tuple[str, ...], progress: build.Report | None) -> tuple[TokenStore | Corpora, str]:
     if data:
         text = build.sources(run.recipe.data, run.recipe.tokenizer.type, data)
         store = tokenize_whole(text, run.tokenizer, cache_dir=build.cache_dir(run.recipe.data), progress=progress)

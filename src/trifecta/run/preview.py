@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trifecta.recipe.dump import flat
@@ -53,7 +54,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
 
     from trifecta.execution.device import describe, resolve_device, set_threads
     from trifecta.run import build, rates
-    from trifecta.run.feed import Feed
+    from trifecta.run.feed import Feeds
     from trifecta.run.resolution import check_warmup, resolve, run_name
 
     resolution = resolve(request, notify=lambda what: report(what, None) if report else None)
@@ -61,8 +62,8 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     set_threads(recipe.execution.threads)
     data = build.data_of(recipe, resolution.text, report)
     objective = build.objective_of(recipe, data.tokenizer)
-    feed = Feed.of(recipe, objective, data.train, training=True)
-    plan = build.plan_of(recipe, len(feed.samples))
+    feeds = Feeds.of(recipe, objective, data.train, data.tokenizer).phases
+    feed, plan = feeds[0], build.course_of(recipe, [len(feed.samples) for feed in feeds])
     total_steps = plan.total_steps(0, 0)
     vocab_size = objective.vocabulary.size
     notes = list(data.notes)
@@ -71,13 +72,11 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
         notes.append(why)
     check_warmup(recipe, resolution.resolved, total_steps)
     device = resolve_device(recipe.execution.device)
-    expected, rows = _expected(recipe, feed, vocab_size, str(device))
-    steps = {"tokens_per_step": expected.tokens_per_step, "tokens_per_epoch": len(data.train) - 1}
-    step_seconds = expected.seconds_per_step
-    if rows is not None:
-        tokens = rows.tokens * len(feed.samples)
-        steps = {"tokens_per_step": round(tokens / plan.steps_per_epoch), "tokens_per_epoch": round(tokens)}
-        step_seconds *= rows.typical
+    costs = [_cost(phase, feed, vocab_size, str(device), len(data.train) - 1)
+             for phase, feed in zip(build.phases_of(recipe), feeds, strict=True)]  # fmt: skip
+    first, largest = costs[0], max(costs, key=lambda cost: cost.expected.total_bytes)
+    expected, rows, step_seconds = largest.expected, first.rows, first.step_seconds
+    steps = {"tokens_per_step": first.tokens_per_step, "tokens_per_epoch": first.tokens_per_epoch}
     return {
         "preset": resolution.preset,
         "recipe": nested(recipe),
@@ -108,17 +107,52 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
             "steps_per_epoch": plan.steps_per_epoch,
             "warmup_steps": build.warmup_steps_of(recipe, total_steps),
             "total_steps": total_steps,
+            **({} if len(feeds) == 1 else {"phases": len(feeds)}),
         },
         "time": {
             "device": describe(device),
             "threads": torch.get_num_threads(),
             "step_seconds": step_seconds,
             "tokens_per_second": round(steps["tokens_per_step"] / step_seconds),
-            "training_seconds": step_seconds * total_steps,
+            "training_seconds": _seconds(recipe, feeds, costs, total_steps),
         },
         **({"batch": [_sample(feed, i) for i in range(min(SAMPLES, len(feed.samples)))]}
            if show_batch else {}),
     }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a phase costs, and the rows on which that is based; None where every row is full."""
+
+    expected: Estimate
+    rows: Rows | None
+    tokens_per_step: int
+    tokens_per_epoch: int
+    step_seconds: float
+
+
+def _cost(recipe: Recipe, feed: Any, vocab_size: int, device: str, tokens: int) -> _Cost:
+    """tokens: of an epoch of full rows."""
+    from trifecta.run import build
+
+    expected, rows = _expected(recipe, feed, vocab_size, device)
+    if rows is None:
+        return _Cost(expected, rows, expected.tokens_per_step, tokens, expected.seconds_per_step)
+    tokens = round(rows.tokens * len(feed.samples))
+    steps = build.plan_of(recipe, len(feed.samples)).steps_per_epoch
+    return _Cost(expected, rows, round(tokens / steps), tokens, expected.seconds_per_step * rows.typical)
+
+
+def _seconds(recipe: Recipe, feeds: Any, costs: list[_Cost], total_steps: int) -> float:
+    """Of the whole run: of one phase total_steps updates, of several each one's own."""
+    from trifecta.run import build
+
+    if len(costs) == 1:
+        return costs[0].step_seconds * total_steps
+    plans = [build.plan_of(phase, len(feed.samples))
+             for phase, feed in zip(build.phases_of(recipe), feeds, strict=True)]  # fmt: skip
+    return sum(cost.step_seconds * plan.total_steps(0, 0) for cost, plan in zip(costs, plans, strict=True))
 
 
 def _expected(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[Estimate, Rows | None]:
@@ -128,14 +162,13 @@ def _expected(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[
     """
     import torch
 
-    from trifecta.data.packing import Windows
     from trifecta.inspection.estimate import estimate
     from trifecta.inspection.rows import enough, measure_rows
     from trifecta.objectives.loss import CHUNK_ELEMENTS
     from trifecta.run import build
 
     training, rows = recipe.training, None
-    if not isinstance(feed.samples, Windows) and not getattr(feed.objective, "lazy", False):
+    if not feed.full_rows and not getattr(feed.objective, "lazy", False):
         rows = measure_rows(feed.first(training.batch_size, enough(training.batch_size)))
     expected = estimate(
         lambda: build.adapted(recipe, build.bare_model_of(recipe, vocab_size)),
@@ -173,15 +206,15 @@ def _sample(feed: Any, position: int) -> Mapping[str, Any]:
     from trifecta.types import IGNORE
 
     vocabulary = feed.objective.vocabulary
-    batch = feed.batch((0, feed.sampler.indices(0, position, position + 1)))
+    batch = feed.at(0, position, position + 1)
     if "pixels_BCXY" in batch.inputs:
-        record = feed.samples[int(feed.sampler.indices(0, position, position + 1)[0])]
+        record = feed.samples[int(feed.sampler.draws(0, position, position + 1)[1][0])]
         pixels_BCXY = batch.inputs["pixels_BCXY"]
         shown = f"{record.place}, as {' x '.join(map(str, pixels_BCXY.shape[1:]))} values"
         return {"input": f"{shown} from {pixels_BCXY.min():.2f} to {pixels_BCXY.max():.2f}", "target": record.label}
     tokens = [int(i) for i in batch.inputs["tokens_BT"][0]]
     if not any(name.startswith("targets_") for name in batch.targets):
-        example = feed.samples[int(feed.sampler.indices(0, position, position + 1)[0])]
+        example = feed.samples[int(feed.sampler.draws(0, position, position + 1)[1][0])]
         return {"input": vocabulary.shown(tokens), "target": _target(feed.objective, example.arrays)}
     targets = [int(i) for i in next(iter(batch.targets.values()))[0]]
     return {

@@ -47,7 +47,7 @@ def _continuation(recipe: Recipe, model: Any, feed: Feed, number: int) -> tuple[
 
 
 def _example(feed: Feed, number: int) -> dict[str, Any]:
-    batch = feed.batch((0, feed.sampler.indices(0, number, number + 1)))
+    batch = feed.at(0, number, number + 1)
     return {name: tensor[:1] for name, tensor in {**batch.inputs, **batch.targets}.items()}
 
 
@@ -89,7 +89,7 @@ def _answer(recipe: Recipe, model: Any, feed: Feed, number: int) -> tuple[str, s
 
 def _labelled(feed: Feed, number: int) -> dict[str, Any]:
     """Arrays of one labelled example."""
-    (index,) = feed.sampler.indices(0, number, number + 1)
+    _, (index,) = feed.sampler.draws(0, number, number + 1)
     return dict(feed.samples[int(index)].arrays)
 
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 
-from trifecta.data.packing import Windows
 from trifecta.data.prepare import Prepared
 from trifecta.errors import CheckpointError, DataError, RecipeError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
@@ -23,7 +22,8 @@ from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
 from trifecta.recipe.schema import Recipe
 from trifecta.run import build, folder, rates
-from trifecta.run.feed import Feed
+from trifecta.run.curriculum import Samples, with_curriculum
+from trifecta.run.feed import Feed, Feeds
 from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
 from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name
@@ -156,12 +156,16 @@ class _Training:
         self.module = build.module_of(self.recipe, model, self.objective)
         self.root = place / folder.CHECKPOINTS
         self._restore()
-        self.feed = Feed.of(self.recipe, self.objective, data.train, training=True)
+        feeds = Feeds.of(self.recipe, self.objective, data.train, data.tokenizer).phases
+        self.feeds = Feeds(
+            tuple(with_curriculum(Samples(feed, data.tokenizer, place, report), self.recipe) for feed in feeds)
+        )
         self.validation = Feed.of(self.recipe, self.objective, data.validation, training=False)
-        if not isinstance(self.feed.samples, Windows) and self.objective.vocabulary.size:
-            share = self.feed.padding_share(self.recipe.training.batch_size)
+        feed = self.feeds.phases[0]
+        if not feed.full_rows and self.objective.vocabulary.size:
+            share = feed.padding_share(self.recipe.training.batch_size)
             self.notes.append(f"padding is {share:.1%} of the positions")
-        self.plan = build.plan_of(self.recipe, len(self.feed.samples))
+        self.plan = build.course_of(self.recipe, [len(feed.samples) for feed in self.feeds.phases])
         progress = self.state.progress
         self.total_steps = self.plan.total_steps(progress.step, progress.samples_seen)
         if self.recipe.training.learning_rate is None:
@@ -247,6 +251,8 @@ class _Training:
     def _check_end(self) -> None:
         """A run can't be made shorter than it is."""
         progress, training = self.state.progress, self.recipe.training
+        if training.phases is not None:
+            return  # they can't be changed
         done, wanted, key = progress.step, training.max_steps, "training.max_steps"
         if wanted is None:
             done, wanted, key = self.plan.finished_epochs(progress.samples_seen), training.epochs, "training.epochs"
@@ -307,14 +313,14 @@ class _Training:
             seed=training.seed,
             device=self.device,
             autocast=build.autocast_of(recipe, self.device),
-            load=self.feed.updates,
+            load=self.feeds.updates,
             scaler=self._scaler(),
             passes=build.passes_of(recipe, self.model),
         )
         progress.status = "running"
         services = Services(
             evaluate=lambda: self._evaluate(stop), sample=self._sample(),
-            save=self._save, emit=self.emit, stop_requested=stop,
+            save=self._save, emit=self.emit, stop_requested=stop, phase_event=self._phase_event,
         )  # fmt: skip
         cadence = Cadence(
             evaluate_every_n_steps=training.evaluate_every_n_steps,
@@ -354,19 +360,38 @@ class _Training:
             "device": describe(self.device),
             "precision": recipe.execution.precision,
             "threads": torch.get_num_threads(),
-            "tokens_per_step": recipe.training.batch_size
-            * recipe.training.gradient_accumulation_steps
-            * build.sequence_length_of(recipe),
-            "train_samples": len(self.feed.samples),
+            **self._phase(),
+            "train_samples": len(self.feeds.phases[0].samples),
             "validation_samples": len(self.validation.samples),
             "total_steps": self.total_steps,
-            "steps_per_epoch": self.plan.steps_per_epoch,
             "log_every_n_steps": recipe.tracking.log_every_n_steps,
             "epoch": self.plan.finished_epochs(self.state.progress.samples_seen) + 1,
             "step_in_epoch": self.plan.step_in_epoch(self.state.progress.samples_seen),
             "epochs": self.plan.epochs_in_all(self.state.progress.step, self.state.progress.samples_seen),
             "resumed_from": self.saved.step if self.saved else None,
         }
+
+    def _phase(self) -> dict[str, Any]:
+        """What may differ between phases, of the one that the next step belongs to."""
+        number = self.plan.phase(self.state.progress.samples_seen)
+        recipe, samples = build.phases_of(self.recipe)[number], len(self.feeds.phases[number].samples)
+        training = recipe.training
+        return {
+            "tokens_per_step": training.batch_size
+            * training.gradient_accumulation_steps
+            * build.sequence_length_of(recipe),
+            "steps_per_epoch": build.plan_of(recipe, samples).steps_per_epoch,
+        }
+
+    def _phase_event(self) -> dict[str, Any]:
+        progress = self.state.progress
+        number = self.plan.phase(progress.samples_seen)
+        recipe = build.phases_of(self.recipe)[number]
+        return {
+            "event": "phase", "step": progress.step, "phase": number + 1, "phases": len(self.feeds.phases),
+            "sequence_length": build.sequence_length_of(recipe), "batch_size": recipe.training.batch_size,
+            "gradient_accumulation_steps": recipe.training.gradient_accumulation_steps, **self._phase(),
+        }  # fmt: skip
 
     def _evaluate(self, stop: StopRequest) -> Evaluation | None:
         with self.state.averaged():

@@ -114,6 +114,9 @@ class PlainConsole(Console):
             self.say(f"{name}: {value}")
         self.say("-" * min(60, self.width))
 
+    def on_phase(self, event: Event) -> None:
+        self.say(phase_line(event))
+
     def on_step(self, event: Event) -> None:
         meter = self.meter
         if event.get("skipped"):
@@ -205,6 +208,13 @@ def _parameters(start: Event) -> str:
     trained = start.get("trained_parameters")
     part = f", {count(trained)} of them trained" if trained is not None and trained < start["parameters"] else ""
     return count(start["parameters"]) + part
+
+
+def phase_line(event: Event) -> str:
+    """What a phase of the run is."""
+    accumulated = event["gradient_accumulation_steps"]
+    batch = f"{count(event['batch_size'])} sequences" + (f" x {accumulated}" if accumulated > 1 else "")
+    return f"Phase {event['phase']}/{event['phases']}: {batch} of {count(event['sequence_length'])} tokens"
 
 
 def epoch_line(event: Event, of_tokens: bool = True) -> str:

@@ -43,6 +43,9 @@ class Meter:
         self.epoch = int(event.get("epoch") or 1)
         self._epoch_began = self.step - int(event.get("step_in_epoch") or 0)
 
+    def _on_phase(self, event: Mapping[str, Any]) -> None:
+        self.start |= {name: event[name] for name in ("steps_per_epoch", "tokens_per_step")}
+
     def _on_step(self, event: Mapping[str, Any]) -> None:
         if event["epoch"] != self.epoch:
             self._epoch_sum = [0.0, 0]

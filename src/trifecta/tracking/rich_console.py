@@ -93,6 +93,9 @@ class RichConsole(Console):
         if self.verbose:
             self._print(Text(console.checkpoint_line(event), style="dim"))
 
+    def on_phase(self, event: Event) -> None:
+        self._print(Text(console.phase_line(event), style="bold"))
+
     def on_note(self, event: Event) -> None:
         self._print(Text(f"note: {visible(event['message'])}", style="yellow"))
 

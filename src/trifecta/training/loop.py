@@ -21,7 +21,7 @@ from trifecta.execution.precision import LossScaler
 from trifecta.optim import Schedule
 from trifecta.optim.gradients import Transform
 from trifecta.optim.perturbations import Passes, plain
-from trifecta.training.plan import MicroBatch, Plan
+from trifecta.training.plan import Course, MicroBatch
 from trifecta.training.state import TrainState
 from trifecta.training.step import Update, update
 from trifecta.types import Batch, StepReport
@@ -34,7 +34,7 @@ class Stepping:
     """How updates are made."""
 
     module: torch.nn.Module
-    plan: Plan
+    plan: Course
     schedule: Schedule
     learning_rate: float
     transforms: Sequence[Transform]
@@ -66,6 +66,7 @@ class Services:
 
     evaluate: validation of the whole split, None if interrupted. sample: (prompt, text) or None. save: gets the reason.
     stop_requested: the reason of a signal ("interrupted", "terminated") or None. emit: an event for journal and hooks.
+    phase_event: what is said at the beginning of each phase.
     """
 
     evaluate: Callable[[], Evaluation | None]
@@ -73,6 +74,7 @@ class Services:
     save: Callable[[str], None]
     emit: Emit
     stop_requested: Callable[[], str | None] = lambda: None
+    phase_event: Callable[[], dict[str, Any]] = dict
     clock: Callable[[], float] = time.monotonic
 
 
@@ -134,6 +136,8 @@ def train(state: TrainState, how: Stepping, cadence: Cadence, services: Services
     reports = steps(state, how)
     try:
         while not between.do_what_is_due():
+            if how.plan.begins_phase(state.progress.samples_seen):
+                services.emit(services.phase_event())
             report = next(reports)
             services.emit(_step_event(report))
             yield report
@@ -173,7 +177,7 @@ def _step_event(report: StepReport) -> dict[str, Any]:
 class _Between:
     """What happens between two steps, decided by the progress alone."""
 
-    def __init__(self, state: TrainState, plan: Plan, cadence: Cadence, services: Services):
+    def __init__(self, state: TrainState, plan: Course, cadence: Cadence, services: Services):
         self.state, self.plan, self.cadence, self.services = state, plan, cadence, services
         self.progress = state.progress
         self.total_steps = plan.total_steps(self.progress.step, self.progress.samples_seen)
@@ -200,7 +204,7 @@ class _Between:
 
     @property
     def _at_epoch_end(self) -> bool:
-        return self.progress.step > 0 and self.progress.samples_seen % self.plan.samples == 0
+        return self.plan.at_epoch_end(self.progress.samples_seen)
 
     @property
     def _at_end(self) -> bool:
@@ -240,7 +244,8 @@ class _Between:
     @property
     def _epoch(self) -> int:
         """Of the samples just seen, from 1."""
-        return max(0, self.progress.samples_seen - 1) // self.plan.samples + 1
+        finished = self.plan.finished_epochs(self.progress.samples_seen)
+        return max(1, finished if self._at_epoch_end else finished + 1)
 
     def _report_epoch(self) -> None:
         progress = self.progress

@@ -13,6 +13,7 @@ from trifecta.optim import OPTIMIZERS, SCHEDULES
 from trifecta.optim.perturbations import ADVERSARIES
 from trifecta.recipe.keys import components
 from trifecta.registry import keywords
+from trifecta.run.curriculum import CURRICULA
 from trifecta.tokenizers import TEXT_NEEDED, TOKENIZERS
 
 TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
@@ -22,6 +23,7 @@ TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "training.optimizer": OPTIMIZERS,
     "training.scheduler": SCHEDULES,
     "training.adversary": ADVERSARIES,
+    "data.curriculum": CURRICULA,
 }
 
 

@@ -103,7 +103,7 @@ def masked_feed(seed: int = 1, part: str = "train") -> Feed:
 
 
 def rows(feed: Feed, epoch: int, *indices: int) -> torch.Tensor:
-    batch = feed.batch((epoch, np.array(indices)))
+    batch = feed.batch((np.full(len(indices), epoch), np.array(indices)))
     return torch.stack([batch.inputs["tokens_BT"], batch.targets["targets_BT"]], 1)
 
 

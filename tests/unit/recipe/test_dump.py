@@ -108,6 +108,7 @@ def _make_likely(found: dict[str, Any]) -> None:
         training["lora_targets"] = [name for name in training["lora_targets"] if name != "gate"] or ["query"]
     if training["optimizer"]["type"] in ("sgd", "custom"):
         training["learning_rate"] = training["learning_rate"] or 0.125
+    _make_order_likely(found)
     if model["type"] == "vit":
         found["tokenizer"] = {"type": "none"}
         model["patch_size"] = min(model["patch_size"], 64)
@@ -115,6 +116,23 @@ def _make_likely(found: dict[str, Any]) -> None:
         objective |= {name: objective[name][:1] or [0.5] for name in ("mean", "std")}
     elif found["tokenizer"]["type"] == "none":
         found["tokenizer"] = {"type": "byte"}
+
+
+def _make_order_likely(found: dict[str, Any]) -> None:
+    """Which samples come when."""
+    data, training, plain = found["data"], found["training"], found["objective"]["type"] in conflicts.PLAIN_TEXT
+    if data["weights"] is not None:
+        data["paths"] = [f"{number}.txt" for number in range(len(data["weights"]))]
+    for phase in training["phases"] or []:
+        phase["steps"] = None if phase["epochs"] else phase["steps"] or 3
+        length = phase["sequence_length"]
+        phase["sequence_length"] = min(length, data["sequence_length"]) if length and plain else None
+    if training["phases"] is not None and training["scheduler"]["type"] == "step":
+        training["phases"] = None
+    if training["phases"] is not None or data["weights"] is not None or found["objective"]["type"] == "images":
+        data["curriculum"] = {"type": "none"}
+    if data["curriculum"]["type"] == "length" and data["samples"] == "windows":
+        data["samples"] = "lines"
 
 
 @given(recipes())
