@@ -19,6 +19,11 @@ def bits_per_byte(total_nats: float, text_bytes: int) -> float:
     return total_nats / (math.log(2) * text_bytes) if text_bytes else math.nan
 
 
+def _plain(number: Any) -> Any:
+    """Without its gradient, which a metric of the user's own may have, and which would keep a whole graph."""
+    return number.detach() if hasattr(number, "detach") else number
+
+
 class Means:
     """What objectives counted (guesses that were right, say), added up over batches and divided once."""
 
@@ -29,8 +34,8 @@ class Means:
     def add(self, result: LossSum) -> None:
         """One batch's sums and counts. Tensors stay tensors until `means`, so that no step waits for a GPU."""
         for name, (total, count) in result.metrics.items():
-            self._sums[name] = self._sums[name] + total
-            self._counts[name] = self._counts[name] + count
+            self._sums[name] = self._sums[name] + _plain(total)
+            self._counts[name] = self._counts[name] + _plain(count)
 
     def means(self) -> dict[str, float]:
         """sum / count by name; what was never counted is left out."""

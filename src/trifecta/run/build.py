@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, overload
 
@@ -154,9 +154,16 @@ def model_of(recipe: Recipe, objective: Objective) -> Any:
     device, training = resolve_device(recipe.execution.device), recipe.training
     each = _FROZEN_BYTES if training.freeze_body or training.lora_rank else _TRAINING_BYTES
     require_memory(each * count_parameters(recipe, objective.vocabulary.size), device, "training this model")
+    with seeded(recipe):
+        return headed(bare_model_of(recipe, objective.vocabulary.size), objective)
+
+
+@contextmanager
+def seeded(recipe: Recipe) -> Iterator[None]:
+    """Inside, first weights follow from training.seed alone; outside, torch's generator is as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(recipe.training.seed, "init"))
-        return headed(bare_model_of(recipe, objective.vocabulary.size), objective)
+        yield
 
 
 def headed(model: Model, objective: Objective) -> Any:

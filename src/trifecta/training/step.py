@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from trifecta.errors import RecipeError
 from trifecta.evaluation.metrics import Means
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Optimizers
@@ -60,10 +61,11 @@ def update(
         module: batch -> LossSum. number: of this update, from 1. transforms: what is done to the gradients, in order.
             passes: forward and backward of a micro-batch, as often as is wanted.
     """
-    weights: dict[str, float] = defaultdict(float)
+    summed: dict[str, float] = defaultdict(float)
     for batch in batches:
         for name, weight in batch.weights.items():
-            weights[name] += weight
+            summed[name] += weight
+    weights = dict(summed)
     optimizers.zero_grad()
     scale = scaler.scale if scaler else 1.0
     totals: dict[str, torch.Tensor] = {}
@@ -121,7 +123,21 @@ def _forward(
 
 def _shares(weights: Mapping[str, float], result: LossSum) -> dict[str, torch.Tensor]:
     """What each term adds to the mean over all micro-batches."""
+    _require_weights(weights, result)
     return {name: total / (weights[name] or 1.0) for name, (total, _) in result.terms.items()}
+
+
+def _require_weights(weights: Mapping[str, float], result: LossSum) -> None:
+    """A term without a weight would be divided by nothing.
+
+    Raises:
+        RecipeError: a loss of the user's own has a term that his batches don't know.
+    """
+    if unknown := sorted(result.terms.keys() - weights.keys()):
+        raise RecipeError(
+            f"the loss has a term {unknown[0]!r}, of which its batch has no weight (it has {', '.join(weights)})",
+            fix="give a LossSum's terms and a Batch's weights the same names",
+        )
 
 
 def _share(weights: Mapping[str, float], result: LossSum) -> torch.Tensor:
