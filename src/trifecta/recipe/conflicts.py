@@ -15,7 +15,7 @@ from itertools import pairwise
 from trifecta.errors import RecipeError
 from trifecta.recipe import components
 from trifecta.recipe.dump import write_value
-from trifecta.recipe.inert import OWN_RISE, Inert, has_key, silenced, value_of
+from trifecta.recipe.inert import EDITED, OWN_RISE, Inert, has_key, silenced, value_of, wants_synonyms
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.tree import DEFAULT, Origin, Rank
 
@@ -81,6 +81,7 @@ def _contradictions(recipe: Recipe) -> Iterator[Conflict]:
     yield from _length(recipe)
     yield from _schedule(recipe)
     yield from _trained(recipe)
+    yield from _synonyms(recipe)
     both = sorted(set(recipe.data.paths) & set(recipe.data.validation_paths) - {"-"})
     if both:
         yield Conflict(("data.validation_paths", "data.paths"),
@@ -188,6 +189,21 @@ def _images(recipe: Recipe, objective: components.Images) -> Iterator[Conflict]:
         yield Conflict(("model.channels", "objective.saturation" if objective.saturation else "objective.hue"),
                        "grey images have neither saturation nor hue",
                        "remove it, or set model.channels to 3")  # fmt: skip
+
+
+def _synonyms(recipe: Recipe) -> Iterator[Conflict]:
+    augment = recipe.data.augment
+    if not wants_synonyms(recipe) or recipe.objective.type not in EDITED:
+        return
+    asked = f"data.augment.{'replace' if augment.replace else 'insert'}"
+    if augment.synonyms is None:
+        yield Conflict((asked, "data.augment.synonyms"), f"{asked} needs synonyms, and it isn't said where they are",
+                       "set data.augment.synonyms to file, mythes, wordnet or embeddings")  # fmt: skip
+    elif augment.synonyms in ("file", "embeddings") and augment.synonyms_path is None:
+        what = "a file with lines `word<TAB>synonym`" if augment.synonyms == "file" else "a trained run"
+        yield Conflict(("data.augment.synonyms", "data.augment.synonyms_path"),
+                       f"data.augment.synonyms is {augment.synonyms}, and data.augment.synonyms_path names none",
+                       f"set data.augment.synonyms_path to {what}")  # fmt: skip
 
 
 def _nearest_multiple(number: int, of: int) -> int:

@@ -13,6 +13,7 @@ from trifecta.data.store import TokenStore
 from trifecta.objectives import Objective
 from trifecta.randomness import Int64, numpy_generator
 from trifecta.recipe.schema import Recipe
+from trifecta.run.augmenting import Stage, stage_of
 from trifecta.run.tasks import Examples
 from trifecta.training.plan import MicroBatch
 from trifecta.types import Batch, Example
@@ -27,7 +28,7 @@ class Feed:
 
     What is random about a sample (gaps, say) follows from seed, part, epoch and the sample's number; in evaluation it
     is the same each time, so that losses can be compared, and where it is `only_training` there is none. How the
-    samples of a batch are mixed follows from seed, epoch and the first one's number.
+    samples of a batch are mixed follows from seed, epoch and the first one's number. augment: of training.
     """
 
     objective: Objective
@@ -36,6 +37,7 @@ class Feed:
     seed: int
     part: str
     num_workers: int
+    augment: Stage | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, objective: Objective, store: TokenStore | Examples, *, training: bool) -> Feed:
@@ -46,9 +48,13 @@ class Feed:
         else:
             kind = Windows if recipe.data.samples == "windows" else Documents
             samples = kind(store, objective.window, objective.overlap)
+        augment = None
+        if training:
+            augment = store.augment if isinstance(store, Examples) else stage_of(recipe, objective)
         seed = recipe.training.seed
         sampler = Sampler(len(samples), seed=seed, shuffle=training and recipe.data.shuffle)
-        return cls(objective, samples, sampler, seed, "train" if training else "validation", recipe.data.num_workers)
+        part = "train" if training else "validation"
+        return cls(objective, samples, sampler, seed, part, recipe.data.num_workers, augment)
 
     def batch(self, request: Request) -> Batch:
         """The batch of these samples."""
@@ -57,6 +63,8 @@ class Feed:
         for index in map(int, indices):
             sample = self.samples[index]
             example = sample if isinstance(sample, Example) else self.objective.prepare(sample)
+            if self.augment is not None:
+                example = self.augment(example, epoch, index)
             if self.objective.corrupts and (self._training or not getattr(self.objective, "only_training", False)):
                 generator = numpy_generator(self.seed, f"corrupt {self.part}", epoch, index)
                 if getattr(self.objective, "partners", False):
