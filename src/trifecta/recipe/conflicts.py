@@ -15,7 +15,7 @@ from itertools import pairwise
 from trifecta.errors import RecipeError
 from trifecta.recipe import components
 from trifecta.recipe.dump import write_value
-from trifecta.recipe.inert import EDITED, OWN_RISE, Inert, has_key, silenced, value_of, wants_synonyms
+from trifecta.recipe.inert import OWN_RISE, Inert, has_key, silenced, value_of, wants_synonyms
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.tree import DEFAULT, Origin, Rank
 
@@ -193,7 +193,7 @@ def _images(recipe: Recipe, objective: components.Images) -> Iterator[Conflict]:
 
 def _synonyms(recipe: Recipe) -> Iterator[Conflict]:
     augment = recipe.data.augment
-    if not wants_synonyms(recipe) or recipe.objective.type not in EDITED:
+    if not wants_synonyms(recipe):
         return
     asked = f"data.augment.{'replace' if augment.replace else 'insert'}"
     if augment.synonyms is None:

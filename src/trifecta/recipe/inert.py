@@ -92,22 +92,23 @@ def _no_smoothing(recipe: Recipe) -> bool:
 EDITED = ("classify", "tag", "answer", "seq2seq")
 """Objectives whose training texts can be changed without changing what is to be learned."""
 _WORD_EDITS = ("replace", "insert", "swap", "delete")
-_TOKEN_EDITS = ("mask_tokens", "drop_tokens")
 
 
 def changes_words(recipe: Recipe) -> bool:
     """Whether words of training texts are changed."""
-    return any(getattr(recipe.data.augment, name) for name in _WORD_EDITS)
+    return recipe.objective.type in EDITED and any(getattr(recipe.data.augment, name) for name in _WORD_EDITS)
 
 
 def changes_text(recipe: Recipe) -> bool:
     """Whether training texts are changed at all."""
-    return changes_words(recipe) or any(getattr(recipe.data.augment, name) for name in _TOKEN_EDITS)
+    augment = recipe.data.augment
+    hidden = recipe.objective.type in (*EDITED, "causal") and augment.mask_tokens
+    return changes_words(recipe) or bool(hidden or (recipe.objective.type in EDITED and augment.drop_tokens))
 
 
 def wants_synonyms(recipe: Recipe) -> bool:
     """Whether words become synonyms."""
-    return bool(recipe.data.augment.replace or recipe.data.augment.insert)
+    return changes_words(recipe) and bool(recipe.data.augment.replace or recipe.data.augment.insert)
 
 
 OWN_RISE = ("one_cycle", "cosine_decay")

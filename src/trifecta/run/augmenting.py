@@ -17,7 +17,7 @@ from trifecta.data.words import Synonyms, WordEdits
 from trifecta.errors import RecipeError
 from trifecta.objectives.noise import Noise
 from trifecta.randomness import numpy_generator
-from trifecta.recipe.inert import changes_text, changes_words, wants_synonyms
+from trifecta.recipe.inert import changes_text, wants_synonyms
 from trifecta.recipe.schema import Recipe
 from trifecta.types import Example
 
@@ -95,7 +95,7 @@ def synonyms_of(recipe: Recipe, records: Sequence[Any]) -> Synonyms | None:
         DataError: the source isn't there, is broken, or knows none of the words.
     """
     augment = recipe.data.augment
-    if not changes_words(recipe) or not wants_synonyms(recipe):
+    if not wants_synonyms(recipe):
         return None
     assert augment.synonyms is not None
     return load_synonyms(augment.synonyms, augment.synonyms_path, words_of(records), embedding_neighbours)
