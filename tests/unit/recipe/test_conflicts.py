@@ -128,13 +128,20 @@ SILENCED: dict[str, str] = {
     "data.collapse_whitespace": "model: vit\ndata: {collapse_whitespace: true}",
     "data.cache_dir": "model: vit\ndata: {cache_dir: cache}",
     "data.near_duplicates": "model: vit\ndata: {near_duplicates: 0.8}",
-    **{f"data.augment.{name}": f"model: {model}\ndata: {{augment: {{{name}: 0.1}}}}" for name, model in (
-        ("replace", "t5"), ("insert", "gpt"), ("swap", "vit"), ("delete", "bert"), ("drop_tokens", "gpt"),
-        ("mask_tokens", "bert"))},
+    **{
+        f"data.augment.{name}": f"model: {model}\ndata: {{augment: {{{name}: 0.1}}}}"
+        for name, model in (
+            ("replace", "t5"),
+            ("insert", "gpt"),
+            ("swap", "vit"),
+            ("delete", "bert"),
+            ("drop_tokens", "gpt"),
+            ("mask_tokens", "bert"),
+        )
+    },
     "data.augment.share": "data: {augment: {share: 0.5}}",
     "data.augment.synonyms": "model: bert\nobjective: classify\ndata: {augment: {delete: 0.1, synonyms: wordnet}}",
-    "data.augment.synonyms_path":
-    "model: bert\nobjective: tag\ndata: {augment: {insert: 0.1, synonyms: wordnet, synonyms_path: a}}",
+    "data.augment.synonyms_path": "model: bert\nobjective: tag\ndata: {augment: {insert: 0.1, synonyms: wordnet, synonyms_path: a}}",
     "objective.mixup_alpha": "model: bert\nobjective: {type: classify, mixup_alpha: 0.2}\ntraining: {batch_size: 1}",
 }
 """Key -> a text in which it can't act; where several rules silence a key, the others are `key by other key`."""
