@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from trifecta.cli import (
+    augment,
     check,
     compare,
     convert,
@@ -92,6 +93,7 @@ app.command(rich_help_panel="Use")(convert.export)
 app.command(rich_help_panel="Look")(runs.runs)
 app.command(rich_help_panel="Look")(plot.plot)
 app.command("import", rich_help_panel="Prepare")(convert.import_)
+app.command(rich_help_panel="Prepare")(augment.augment)
 app.command(rich_help_panel="Prepare")(presets.presets)
 app.add_typer(tokenizer.app, rich_help_panel="Prepare")
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from trifecta.data.apart import documents_apart
 from trifecta.data.cache import build_beside, default_cache_dir, explain_disk_errors, read_summed, summed
 from trifecta.data.pieces import Piece, training_texts
 from trifecta.data.sources import FORMAT_VERSION, Progress, Scan, Sources
@@ -93,6 +94,7 @@ def prepare(
     tokenizer_key: str,
     tokenizer_text: Literal["all", "training", "none"] = "training",
     validation_split: float,
+    near_duplicates: float | None = None,
     seed: int,
     sequence_length: int,
     cache_dir: str | Path | None = None,
@@ -106,7 +108,8 @@ def prepare(
         load_tokenizer: the tokenizer of a to_json().
         tokenizer_key: the same for tokenizers that would be trained alike.
         tokenizer_text: what the tokenizer may see: only the training part, or all, which an alphabet should.
-        validation_split: share of the text, when there are no validation_sources.
+        validation_split: share of the text, when there are no validation_sources. near_duplicates: documents that have
+            this much in common go to the same part; with validation_sources they are only counted.
         together: what the tokenizer is trained on instead; tokenizer_key then names it too.
 
     Raises:
@@ -117,6 +120,10 @@ def prepare(
     split = None if other else choose_split(
         scan.documents, scan.characters, validation_split=validation_split, seed=seed
     )  # fmt: skip
+    near_notes: list[str] = []
+    if near_duplicates is not None:
+        folder = Path(cache_dir or default_cache_dir()) / "near"
+        split, near_notes = documents_apart(sources, validation_sources, split, scan, near_duplicates, folder, progress)
     fingerprint = _hash([FORMAT_VERSION, scan.fingerprint, other and other.fingerprint, repr(split)])
     entry = Path(cache_dir or default_cache_dir()) / "tokens" / _hash([fingerprint, tokenizer_key, tokenizer_text])
     text = _Text(sources, validation_sources, split)
@@ -135,7 +142,7 @@ def prepare(
     stores, tokenizer, meta = found
     train, validation = stores
     _require_length(train, validation, sequence_length, validation_split, separate=other is not None)
-    notes = [*sources.notes, *(validation_sources.notes if validation_sources else []), *meta["notes"]]
+    notes = [*sources.notes, *(validation_sources.notes if validation_sources else []), *near_notes, *meta["notes"]]
     return Prepared(train, validation, tokenizer, scan, fingerprint, notes, int(meta["duplicates"]))
 
 

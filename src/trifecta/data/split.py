@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from trifecta.data.pieces import Piece
 from trifecta.randomness import key, permute
@@ -57,12 +58,36 @@ class DocumentSplit:
                 document += 1
                 part = self._part(document, split_key)
 
+    def validation(self) -> npt.NDArray[np.bool_]:
+        """Whether each document is for validation, (documents,)."""
+        places = permute(np.arange(self.documents), self.documents, key(self.seed, "split"))
+        return np.asarray(places < self.validation_documents)
+
     def _part(self, document: int, split_key: int) -> Part:
         place = permute(np.array([document]), self.documents, split_key)[0]
         return "validation" if place < self.validation_documents else "train"
 
 
-Split = TailSplit | DocumentSplit
+@dataclass(frozen=True)
+class ApartSplit:
+    """A split by documents of which some, `moved`, are on the other side, beside others that are nearly the same."""
+
+    plain: DocumentSplit
+    moved: frozenset[int]
+
+    def divide(self, pieces: Iterable[Piece]) -> Iterator[tuple[Part, Piece]]:
+        """Each piece with its document's part."""
+        document = 0
+        for part, piece in self.plain.divide(pieces):
+            other: Part = "train" if part == "validation" else "validation"
+            yield other if document in self.moved else part, piece
+            document += piece.ends_document and document + 1 < self.plain.documents
+
+    def __repr__(self) -> str:
+        return f"ApartSplit({self.plain!r}, {sorted(self.moved)})"
+
+
+Split = TailSplit | DocumentSplit | ApartSplit
 
 
 def choose_split(documents: int, characters: int, *, validation_split: float, seed: int) -> Split:

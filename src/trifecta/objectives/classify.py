@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,9 @@ class Classify:
     """A linear head over a text's first position, or over the mean of its positions (Devlin et al., 2018).
 
     single: cross-entropy; multi: binary cross-entropy of each class, averaged over classes; regression: squared error
-    of the label less `label_mean`, in units of `label_scale`. Arguments: `recipe.components.Classify`.
+    of the label less `label_mean`, in units of `label_scale`. With mixup, what is judged are mixtures of two texts of a
+    batch, share * x + (1 - share) * other, of the states before the head, and their losses count in the same shares
+    (senMixup, Guo et al., 2019; a number is mixed too). Arguments: `recipe.components.Classify`.
     """
 
     needs: Needs = "encoder"
@@ -46,6 +48,7 @@ class Classify:
         label_mean: float = 0.0,
         label_scale: float = 1.0,
         head_dropout: float = 0.1,
+        mixup_alpha: float = 0.0,
     ):
         self.vocabulary = Vocabulary(text.tokenizer, SPECIAL)
         self.labels, self.kind, self.pooling = tuple(labels), kind, pooling
@@ -54,6 +57,7 @@ class Classify:
         self._limit, self._head_dropout = text.sequence_length, head_dropout
         self._mean, self._scale = label_mean, label_scale
         self.class_weights = balanced(label_counts) if class_weights == "auto" else None
+        self._mixup_alpha, self.mixes = mixup_alpha, mixup_alpha > 0
 
     def headed(self, body: Any) -> Headed:
         """The body with a score for each class."""
@@ -85,6 +89,18 @@ class Classify:
         del generator
         return example
 
+    def mix(self, examples: Sequence[Example], generator: np.random.Generator) -> list[Example]:
+        """Each example with its partner in a permutation of the batch, and its own share, one for all, in its mixture.
+
+        share ~ Beta(alpha, alpha).
+        """
+        share = float(generator.beta(self._mixup_alpha, self._mixup_alpha))
+        partners = generator.permutation(len(examples)).tolist()
+        return [
+            Example({**example.arrays, "partner": np.array(partner), "share": np.array(share)}, example.cut)
+            for example, partner in zip(examples, partners, strict=True)
+        ]
+
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Texts packed into rows; members_BT says which text each position belongs to."""
         numbered = [
@@ -95,36 +111,50 @@ class Classify:
         inputs = packed(numbered, sides, {"BT": self._limit})
         members_BT = inputs.pop("members_BT")
         labels = torch.from_numpy(np.stack([e.arrays["label"] for e in examples]))
+        targets = {"members_BT": members_BT, "labels_NC": labels, **_mixture(examples)}
         weight = float(len(examples))
         if self.class_weights is not None:
-            weight = float(self.class_weights[labels[:, 0]].sum())
+            weights_N = self.class_weights[labels[:, 0]]
+            weight = float(sum((share * weights_N[of]).sum() for share, of in _parts(targets)))
         return Batch(
-            inputs=inputs, targets={"members_BT": members_BT, "labels_NC": labels}, weights={TERM: weight},
-            samples=len(examples), tokens=sum(len(e.arrays["tokens"]) for e in examples),
+            inputs=inputs, targets=targets, weights={TERM: weight}, samples=len(examples),
+            tokens=sum(len(e.arrays["tokens"]) for e in examples),
         )  # fmt: skip
 
     def loss(self, model: Headed, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
-        """Sum over texts, and how many were right (single: the class; multi: every class)."""
+        """Sum over texts, and how many were right (single: the class; multi: every class), mixtures in shares."""
         scores_NC = self.scores(model, batch)
         labels, weight = batch.targets["labels_NC"], batch.weights[TERM]
-        count = float(batch.samples)
+        parts = _parts(batch.targets)
         if self.kind == "regression":
-            total = F.mse_loss(scores_NC, labels.to(scores_NC.dtype), reduction="sum")
-            return LossSum({TERM: (total, weight)})
+            numbers = sum(share[:, None] * labels[of].to(scores_NC.dtype) for share, of in parts)
+            return LossSum({TERM: (F.mse_loss(scores_NC, torch.as_tensor(numbers), reduction="sum"), weight)})
+        total = right = scores_NC.new_zeros(())
+        for share, of in parts:
+            each, hit = self._each(scores_NC, labels[of], penalties.label_smoothing)
+            total, right = total + (share * each).sum(), right + (share * hit).sum()
+        return LossSum({TERM: (total, weight)}, {"accuracy": (right, float(batch.samples))})
+
+    def _each(self, scores_NC: Tensor, labels: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        """Loss of each text, and whether it is right, (N,)."""
         if self.kind == "multi":
-            targets = labels.to(scores_NC.dtype).lerp(scores_NC.new_tensor(0.5), penalties.label_smoothing)
-            total = F.binary_cross_entropy_with_logits(scores_NC, targets, reduction="sum")
-            right = ((scores_NC > 0) == labels.bool()).all(1).sum()
-            return LossSum({TERM: (total / len(self.labels), weight)}, {"accuracy": (right, count)})
+            targets = labels.to(scores_NC.dtype).lerp(scores_NC.new_tensor(0.5), label_smoothing)
+            losses = F.binary_cross_entropy_with_logits(scores_NC, targets, reduction="none").mean(1)
+            return losses, ((scores_NC > 0) == labels.bool()).all(1)
         weights = None if self.class_weights is None else self.class_weights.to(scores_NC.device, scores_NC.dtype)
-        total = F.cross_entropy(
-            scores_NC, labels[:, 0], weights, reduction="sum", label_smoothing=penalties.label_smoothing
-        )
-        right = (scores_NC.detach().argmax(1) == labels[:, 0]).sum()
-        return LossSum({TERM: (total, weight)}, {"accuracy": (right, count)})
+        losses = F.cross_entropy(scores_NC, labels[:, 0], weights, reduction="none", label_smoothing=label_smoothing)
+        return losses, scores_NC.detach().argmax(1) == labels[:, 0]
 
     def scores(self, model: Headed, batch: Batch) -> Tensor:
-        """The head's scores of each text, (N, C), in the order of the examples."""
+        """The head's scores of each text or mixture of two, (N, C), in the order of the examples."""
+        judged_ND = self._judged(model, batch)
+        if "shares_N" in batch.targets:
+            shares_N1, others_ND = batch.targets["shares_N"][:, None], judged_ND[batch.targets["partners_N"]]
+            judged_ND = (shares_N1 * judged_ND + (1 - shares_N1) * others_ND).to(judged_ND.dtype)
+        return model.scores(judged_ND)
+
+    def _judged(self, model: Headed, batch: Batch) -> Tensor:
+        """What the head judges of each text, (N, D)."""
         types = model.body.segment_types if hasattr(model.body, "segment_types") else 0
         inputs = {name: tensor for name, tensor in batch.inputs.items() if name != "types_BT" or types}
         hidden_BTD = model.hidden(**inputs).hidden_BTD
@@ -134,9 +164,24 @@ class Classify:
             there = members != IGNORE
             sums = hidden.new_zeros(batch.samples, hidden.shape[1]).index_add(0, members[there], hidden[there])
             counts = torch.bincount(members[there], minlength=batch.samples)
-            return model.scores(sums / counts[:, None])
+            return sums / counts[:, None]
         places = _first_places(members, batch.samples)
-        return model.scores(model.pooled(hidden[places]))
+        return model.pooled(hidden[places])
+
+
+def _mixture(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """partners_N and shares_N of mixed examples."""
+    if not examples or "share" not in examples[0].arrays:
+        return {}
+    partners, shares = (np.stack([e.arrays[name] for e in examples]) for name in ("partner", "share"))
+    return {"partners_N": torch.from_numpy(partners), "shares_N": torch.from_numpy(shares).float()}
+
+
+def _parts(targets: Mapping[str, Tensor]) -> list[tuple[Tensor, Any]]:
+    """Shares (N,) and numbers (N,) of the texts that each judged one is made of: itself, or itself and its partner."""
+    if "shares_N" not in targets:
+        return [(torch.ones((), device=targets["labels_NC"].device).expand(len(targets["labels_NC"])), slice(None))]
+    return [(targets["shares_N"], slice(None)), (1 - targets["shares_N"], targets["partners_N"])]
 
 
 def _first_places(members: Tensor, count: int) -> Tensor:

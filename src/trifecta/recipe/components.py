@@ -440,6 +440,10 @@ class Classify(Section):
         1.0, "Standard deviation of the numbers in the training data; found there.", resume="refused", gt=0
     )
     head_dropout: float = key(0.1, "Dropout rate before the head.", resume="recorded", ge=0, lt=1)
+    mixup_alpha: float = key(
+        0.0, "Alpha of Beta(alpha, alpha), from which the share is drawn with which two texts of a batch are blended "
+        "before the head, labels and all (senMixup, Guo et al., 2019); 0: never.", resume="recorded", ge=0, le=100,
+    )  # fmt: skip
 
 
 class Seq2Seq(Section):

@@ -15,7 +15,7 @@ from itertools import pairwise
 from trifecta.errors import RecipeError
 from trifecta.recipe import components
 from trifecta.recipe.dump import leaves, write_value
-from trifecta.recipe.inert import OWN_RISE, Inert, has_key, silenced, value_of
+from trifecta.recipe.inert import OWN_RISE, Inert, has_key, silenced, value_of, wants_synonyms
 from trifecta.recipe.schema import Recipe
 from trifecta.recipe.tree import DEFAULT, Origin, Rank
 
@@ -83,6 +83,7 @@ def _contradictions(recipe: Recipe) -> Iterator[Conflict]:
     yield from _trained(recipe)
     yield from _phases(recipe)
     yield from _order(recipe)
+    yield from _synonyms(recipe)
     both = sorted(set(recipe.data.paths) & set(recipe.data.validation_paths) - {"-"})
     if both:
         yield Conflict(("data.validation_paths", "data.paths"),
@@ -227,6 +228,10 @@ def _order(recipe: Recipe) -> Iterator[Conflict]:
         yield Conflict(("data.weights", "data.paths"),
                        f"data.weights has {len(data.weights)} numbers for {len(data.paths)} paths",
                        "give one number for each path")  # fmt: skip
+    if data.weights is not None and data.near_duplicates is not None:
+        yield Conflict(("data.weights", "data.near_duplicates"),
+                       "with data.weights each text is divided by itself, so near-duplicates in two of them can't be "
+                       "kept on one side", "keep one of them")  # fmt: skip
     if curriculum.type == "none":
         return
     key = "data.curriculum.type"
@@ -239,6 +244,21 @@ def _order(recipe: Recipe) -> Iterator[Conflict]:
     elif curriculum.type == "length" and recipe.objective.type in PLAIN_TEXT and data.samples == "windows":
         yield Conflict((key, "data.samples"), "windows are all equally long, so they can't be ordered by length",
                        "set data.samples to documents, paragraphs, lines or sentences, or order by rarity")  # fmt: skip
+
+
+def _synonyms(recipe: Recipe) -> Iterator[Conflict]:
+    augment = recipe.data.augment
+    if not wants_synonyms(recipe):
+        return
+    asked = f"data.augment.{'replace' if augment.replace else 'insert'}"
+    if augment.synonyms is None:
+        yield Conflict((asked, "data.augment.synonyms"), f"{asked} needs synonyms, and it isn't said where they are",
+                       "set data.augment.synonyms to file, mythes, wordnet or embeddings")  # fmt: skip
+    elif augment.synonyms in ("file", "embeddings") and augment.synonyms_path is None:
+        what = "a file with lines `word<TAB>synonym`" if augment.synonyms == "file" else "a trained run"
+        yield Conflict(("data.augment.synonyms", "data.augment.synonyms_path"),
+                       f"data.augment.synonyms is {augment.synonyms}, and data.augment.synonyms_path names none",
+                       f"set data.augment.synonyms_path to {what}")  # fmt: skip
 
 
 def _nearest_multiple(number: int, of: int) -> int:

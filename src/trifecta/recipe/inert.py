@@ -97,6 +97,28 @@ def _no_smoothing(recipe: Recipe) -> bool:
     return apart and bool(recipe.training.label_smoothing)
 
 
+EDITED = ("classify", "tag", "answer", "seq2seq")
+"""Objectives whose training texts can be changed without changing what is to be learned."""
+_WORD_EDITS = ("replace", "insert", "swap", "delete")
+
+
+def changes_words(recipe: Recipe) -> bool:
+    """Whether words of training texts are changed."""
+    return recipe.objective.type in EDITED and any(getattr(recipe.data.augment, name) for name in _WORD_EDITS)
+
+
+def changes_text(recipe: Recipe) -> bool:
+    """Whether training texts are changed at all."""
+    augment = recipe.data.augment
+    hidden = recipe.objective.type in (*EDITED, "causal") and augment.mask_tokens
+    return changes_words(recipe) or bool(hidden or (recipe.objective.type in EDITED and augment.drop_tokens))
+
+
+def wants_synonyms(recipe: Recipe) -> bool:
+    """Whether words become synonyms."""
+    return changes_words(recipe) and bool(recipe.data.augment.replace or recipe.data.augment.insert)
+
+
 OWN_RISE = ("one_cycle", "cosine_decay")
 """Schedules that training.warmup_steps doesn't move."""
 
@@ -135,6 +157,24 @@ INERT: tuple[Inert, ...] = (
     *(Inert(f"data.{name}", ("objective.type",), lambda r: r.objective.type in _SEEN,
             "images have no text", "remove it")
       for name in ("sequence_length", "invalid_utf8", "remove_control_characters", "collapse_whitespace", "cache_dir")),
+    *(Inert(f"data.augment.{name}", ("objective.type",), lambda r: r.objective.type not in EDITED,
+            f"only in labelled texts ({', '.join(EDITED)}) what is to be learned stays the same", "remove it")
+      for name in (*_WORD_EDITS, "drop_tokens")),
+    Inert("data.augment.mask_tokens", ("objective.type",), lambda r: r.objective.type not in (*EDITED, "causal"),
+          f"only labelled texts ({', '.join(EDITED)}) and plain text with the objective causal can be read with gaps",
+          "remove it"),
+    Inert("data.augment.share", ("data.augment.delete",), lambda r: not changes_text(r),
+          "no text is changed", "set data.augment.delete, say, or remove it"),
+    Inert("data.augment.synonyms", ("data.augment.replace",), lambda r: not wants_synonyms(r),
+          "no word becomes a synonym", "set data.augment.replace or data.augment.insert, or remove it"),
+    Inert("data.augment.synonyms_path", ("data.augment.synonyms",),
+          lambda r: not wants_synonyms(r) or r.data.augment.synonyms in (None, "wordnet"),
+          "no synonyms are read from a file", "set data.augment.synonyms to file, mythes or embeddings, or remove it"),
+    Inert("data.near_duplicates", ("objective.type",), lambda r: r.objective.type in _SEEN,
+          "images have no words", "remove it"),
+    Inert("objective.mixup_alpha", ("training.batch_size",),
+          lambda r: r.training.batch_size == 1 and isinstance(r.objective, components.Classify),
+          "a batch of one text has nothing to blend it with", "raise training.batch_size, or remove it"),
     Inert("data.builtin", ("data.paths",), lambda r: bool(r.data.paths) and r.data.builtin is not None,
           "the text comes from data.paths", "keep one of them"),
     Inert("data.invalid_utf8", ("data.builtin",), lambda r: r.data.builtin is not None and not r.data.paths,

@@ -16,6 +16,45 @@ PathText = Annotated[str, Field(min_length=1)]
 PositiveNumber = Annotated[float, Field(gt=0)]
 
 
+class Augment(Section):
+    """What is changed in a training text, anew in each epoch; what is validated on stays as it is.
+
+    Labels stay right: entities and answers aren't touched, and their places are found anew; of a question only the
+    context changes, of a pair only the source.
+    """
+
+    share: float = key(1.0, "Share of the training texts that are changed.", resume="recorded", gt=0, le=1)
+    replace: float = key(
+        0.0, "Share of a text's words that become a synonym (this and the next three: EDA, Wei and Zou, 2019).",
+        resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    insert: float = key(
+        0.0, "Synonyms of its words that are put anywhere into a text, as a share of its words.", resume="recorded",
+        ge=0, lt=1,
+    )  # fmt: skip
+    swap: float = key(
+        0.0, "Pairs of words that change places, as a share of a text's words.", resume="recorded", ge=0, lt=1
+    )
+    delete: float = key(0.0, "Share of a text's words that are left out.", resume="recorded", ge=0, lt=1)
+    synonyms: Literal["file", "mythes", "wordnet", "embeddings"] | None = key(
+        None, "Where synonyms come from: a table of yours, a MyThes thesaurus (LibreOffice's), NLTK's WordNet, or the "
+        "nearest words in a trained run's embeddings.", resume="recorded",
+    )  # fmt: skip
+    synonyms_path: str | None = key(
+        None, "The table, with lines `word<TAB>synonym<TAB>synonym`; the thesaurus' .dat file (default: the system's); "
+        "or the run.", resume="recorded", min_length=1,
+    )  # fmt: skip
+    mask_tokens: float = key(
+        0.0, "Share of the tokens of what is read that are hidden behind [MASK], T5's first gap or the unknown token, "
+        "or, where there is none of them, behind any other; in plain text (causal) the targets stay (word dropout, "
+        "Bowman et al., 2016).", resume="recorded", ge=0, lt=1,
+    )  # fmt: skip
+    drop_tokens: float = key(
+        0.0, "Share of the tokens of what is read that are left out (Iyyer et al., 2015).", resume="recorded", ge=0,
+        lt=1,
+    )  # fmt: skip
+
+
 class Data(Section):
     """Which text, how it is read, how it is cut."""
 
@@ -79,6 +118,12 @@ class Data(Section):
         "Default: every sample equally often.", resume="refused", min_length=2,
     )  # fmt: skip
     curriculum: components.Curriculum = key(default(components.NoCurriculum), "Easy samples first.", resume="refused")
+    augment: Augment = key(default(Augment), "What is changed in training texts.", resume="recorded")
+    near_duplicates: float | None = key(
+        None, "Texts that share at least this much of their runs of five words (Jaccard, estimated by MinHash, Broder, "
+        "1997) go to the same side of the split; with validation of its own they are only counted. Default: they may "
+        "stand on both sides.", resume="refused", gt=0, le=1,
+    )  # fmt: skip
     shuffle: bool = key(True, "Visit the windows in another order in each epoch.", resume="refused")
     num_workers: int = key(
         0, "Processes that prepare batches; 0 prepares them in the training process.", resume="free", ge=0, le=64
@@ -268,4 +313,4 @@ class Recipe(Section):
     tracking: Tracking = key(default(Tracking), "What is written down.", resume="free")
 
 
-__all__ = ["Data", "Execution", "Recipe", "Sample", "Tracking", "Training"]
+__all__ = ["Augment", "Data", "Execution", "Recipe", "Sample", "Tracking", "Training"]

@@ -112,6 +112,7 @@ def _preparing(recipe: Recipe, report: Report | None) -> dict[str, Any]:
         "tokenizer_key": tokenizer_key(recipe.tokenizer.type, **fields(recipe.tokenizer)),
         "tokenizer_text": TEXT_NEEDED[recipe.tokenizer.type],
         "validation_split": recipe.training.validation_split,
+        "near_duplicates": recipe.data.near_duplicates,
         "seed": recipe.training.seed,
         "sequence_length": recipe.data.sequence_length if recipe.data.samples == "windows" else 1,
         "cache_dir": cache_dir(recipe.data),

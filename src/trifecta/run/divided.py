@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trifecta.data.builtin_tasks import builtin_task
-from trifecta.data.tasks import Question, Tagged, read_questions, read_tagged, split_records
+from trifecta.data.tasks import Question, Tagged, read_questions, read_tagged
 from trifecta.data.tasks.labels import require_known
 from trifecta.errors import DataError
 from trifecta.recipe import components
 from trifecta.recipe.schema import Recipe
+from trifecta.run.apart import split_apart
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def divide_tagged(recipe: Recipe, builtin: str | None) -> Divided:
         if data.validation_paths:
             validation = read_tagged(data.validation_paths)
         else:
-            train, validation = split_records(train, recipe.training.validation_split, recipe.training.seed)
+            train, validation = split_apart(recipe, train, notes)
     require_known_tags([*train, *validation], known)
     return Divided(train, validation, {"labels": known}, notes)
 
@@ -58,12 +59,13 @@ def divide_questions(recipe: Recipe, builtin: str | None) -> Divided:
     if builtin is not None:
         made = builtin_task(builtin)
         return Divided(made.train, made.validation, _found(made.train), made.notes)
+    notes: list[str] = []
     train = read_questions(data.paths)
     if data.validation_paths:
         validation = read_questions(data.validation_paths)
     else:
-        train, validation = _by_context(train, recipe)
-    return Divided(train, validation, _found(train))
+        train, validation = _by_context(train, recipe, notes)
+    return Divided(train, validation, _found(train), notes)
 
 
 def tags_of(records: Iterable[Tagged]) -> list[str]:
@@ -89,14 +91,14 @@ def _found(questions: list[Question]) -> dict[str, Any]:
     return {"no_answer": any(not question.answers for question in questions)}
 
 
-def _by_context(questions: list[Question], recipe: Recipe) -> tuple[list[Question], list[Question]]:
+def _by_context(questions: list[Question], recipe: Recipe, notes: list[str]) -> tuple[list[Question], list[Question]]:
     contexts = list(dict.fromkeys(question.context for question in questions))
     if len(contexts) < 2:
         raise DataError(
             "all questions have the same context, so none can be held out for validation",
             where=", ".join(recipe.data.paths), fix="give questions about other texts, or data.validation_paths",
         )  # fmt: skip
-    held_out = set(split_records(contexts, recipe.training.validation_split, recipe.training.seed)[1])
+    held_out = set(split_apart(recipe, contexts, notes)[1])
     parts: tuple[list[Question], list[Question]] = ([], [])
     for question in questions:
         parts[question.context in held_out].append(question)

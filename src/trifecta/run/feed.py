@@ -14,6 +14,7 @@ from trifecta.objectives import Objective
 from trifecta.randomness import numpy_generator
 from trifecta.recipe.schema import Recipe
 from trifecta.run import build
+from trifecta.run.augmenting import Stage, stage_of
 from trifecta.run.tasks import Examples
 from trifecta.tokenizers import Tokenizer
 from trifecta.training.plan import MicroBatch
@@ -29,7 +30,7 @@ class Feed:
 
     What is random about a sample (gaps, say) follows from seed, part, epoch and the sample's number; in evaluation it
     is the same each time, so that losses can be compared, and where it is `only_training` there is none. How the
-    samples of a batch are mixed follows from seed, epoch and the first one's number.
+    samples of a batch are mixed follows from seed, epoch and the first one's number. augment: of training.
     """
 
     objective: Objective
@@ -39,6 +40,7 @@ class Feed:
     part: str
     num_workers: int
     phase: int = 0
+    augment: Stage | None = None
 
     @classmethod
     def of(
@@ -54,13 +56,16 @@ class Feed:
             kind = Windows if recipe.data.samples == "windows" else Documents
             parts = [kind(each, objective.window, objective.overlap) for each in store.stores]
             samples, sizes = parts[0] if len(parts) == 1 else Several(parts), [len(part) for part in parts]
+        augment = None
+        if training:
+            augment = store.augment if isinstance(store, Examples) else stage_of(recipe, objective)
         seed, shuffle = recipe.training.seed, training and recipe.data.shuffle
         purpose = _of_phase("shuffle", phase)
         sampler: Order = Sampler(len(samples), seed, shuffle, purpose)
         if training and recipe.data.weights is not None and sizes:
             sampler = Mixture(sizes, recipe.data.weights, seed=seed, shuffle=shuffle, purpose=purpose)
         part = "train" if training else "validation"
-        return cls(objective, samples, sampler, seed, part, recipe.data.num_workers, phase)
+        return cls(objective, samples, sampler, seed, part, recipe.data.num_workers, phase, augment)
 
     @property
     def full_rows(self) -> bool:
@@ -78,6 +83,8 @@ class Feed:
         for visit, index in zip(visits.tolist(), indices.tolist(), strict=True):
             sample = self.samples[index]
             example = sample if isinstance(sample, Example) else self.objective.prepare(sample)
+            if self.augment is not None:
+                example = self.augment(example, visit + (self.phase << 40), index)
             if self.objective.corrupts and (self._training or not getattr(self.objective, "only_training", False)):
                 generator = numpy_generator(self.seed, _of_phase(f"corrupt {self.part}", self.phase), visit, index)
                 if getattr(self.objective, "partners", False):

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trifecta.data.builtin_tasks import builtin_task
-from trifecta.data.tasks import dialogues_of, read_pairs, read_prompts, split_records
+from trifecta.data.tasks import dialogues_of, read_pairs, read_prompts
 from trifecta.recipe import components
 from trifecta.recipe.schema import Recipe
+from trifecta.run.apart import split_apart
 from trifecta.run.divided import Divided
 
 TRANSLATE = "translate: "
@@ -55,4 +56,6 @@ def _read_and_divided(recipe: Recipe, read: Callable[[Sequence[str]], list[Any]]
     records = read(recipe.data.paths)
     if recipe.data.validation_paths:
         return Divided(records, read(recipe.data.validation_paths))
-    return Divided(*split_records(records, recipe.training.validation_split, recipe.training.seed))
+    notes: list[str] = []
+    train, validation = split_apart(recipe, records, notes)
+    return Divided(train, validation, notes=notes)

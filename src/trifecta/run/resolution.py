@@ -126,8 +126,12 @@ def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device) ->
             "threads": recipe.execution.threads or torch.get_num_threads(),
         }
     )
+    augment = recipe.data.augment
+    if augment.synonyms_path is not None:
+        augment = augment.model_copy(update={"synonyms_path": _from_anywhere(augment.synonyms_path)})
     data = recipe.data.model_copy(
         update={
+            "augment": augment,
             "paths": [_from_anywhere(path) for path in text.lasting_paths],
             "validation_paths": [_from_anywhere(path) for path in recipe.data.validation_paths],
         }

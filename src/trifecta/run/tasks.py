@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import numpy as np
 from trifecta.data.builtin_tasks import BUILTIN_TASKS, builtin_task
 from trifecta.data.images import LabelledImage
 from trifecta.data.sources import Scan
-from trifecta.data.tasks import Dialogue, LabelledSet, read_labelled, split_records
+from trifecta.data.tasks import Dialogue, LabelledSet, read_labelled
 from trifecta.errors import DataError, RecipeError
 from trifecta.recipe import components
 from trifecta.recipe.schema import Recipe
+from trifecta.run.apart import note_leaks, split_apart
+from trifecta.run.augmenting import Stage, fingerprints_of, stage_of, synonyms_of
 from trifecta.run.divided import Divided, divide_questions, divide_tagged
 from trifecta.run.paired import divide_pairs, divide_prompts
 from trifecta.run.pictured import BUILTINS, divide_images
@@ -77,7 +79,8 @@ def _identity(record: Any) -> str:
 class Examples:
     """One part of labelled data, ready for batches. Its length is the number of tokens, as that of a token store.
 
-    examples: of a lazy objective the samples themselves, which it prepares when a batch is made of them.
+    examples: of a lazy objective the samples themselves, which it prepares when a batch is made of them. augment: what
+    changes them in training.
     """
 
     records: list[Any]
@@ -85,6 +88,7 @@ class Examples:
     characters: int
     bytes: int
     tokens: int = 0
+    augment: Stage | None = None
 
     def __len__(self) -> int:
         return self.tokens
@@ -92,7 +96,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class TaskData:
-    """Labelled data ready for training: what `Prepared` is to a text that is to be predicted."""
+    """Labelled data ready for training: what `Prepared` is to a text that is to be predicted.
+
+    fingerprints: of what else a resume has to find as it was, by name.
+    """
 
     train: Examples
     validation: Examples
@@ -100,6 +107,7 @@ class TaskData:
     scan: Scan
     fingerprint: str
     notes: list[str]
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 _BUILTINS = {**BUILTIN_TASKS, **BUILTINS}
@@ -119,7 +127,10 @@ def read_task(recipe: Recipe) -> TaskText:
     data, divide = recipe.data, DIVIDERS[recipe.objective.type]
     if data.paths:
         name = re.sub(r"[^a-z0-9]+", "-", Path(data.paths[0]).name.partition(".")[0].lower()).strip("-")[:40] or "data"
-        return TaskText(list(data.paths), name, divide(recipe, None))
+        divided = divide(recipe, None)
+        if data.validation_paths:
+            note_leaks(recipe, divided.train, divided.validation, divided.notes)
+        return TaskText(list(data.paths), name, divided)
     if data.builtin not in _BUILTINS:
         fitting = ", ".join(name for name, task in _BUILTINS.items() if recipe.objective.type in _serves(task))
         raise DataError(
@@ -127,7 +138,9 @@ def read_task(recipe: Recipe) -> TaskText:
             fix=f"give a file, or a built-in task: data.builtin={fitting}" if fitting else "give a file",
         )
     assert data.builtin is not None
-    return TaskText([], data.builtin, divide(recipe, data.builtin))
+    divided = divide(recipe, data.builtin)
+    note_leaks(recipe, divided.train, divided.validation, divided.notes)
+    return TaskText([], data.builtin, divided)
 
 
 def _classify(recipe: Recipe, builtin: str | None) -> Divided:
@@ -145,7 +158,7 @@ def _classify(recipe: Recipe, builtin: str | None) -> Divided:
         if recipe.data.validation_paths:
             validation = read(recipe.data.validation_paths, train.labels or None)
         else:
-            train, validation = split_records(train, recipe.training.validation_split, recipe.training.seed)
+            train, validation = split_apart(recipe, train, notes)
     found: dict[str, Any] = {"kind": train.kind, "labels": list(train.labels)}
     if train.kind == "single":
         counts = dict.fromkeys(train.labels, 0)
@@ -224,7 +237,11 @@ def prepare_task(
         size = sum(len(text.encode()) for text in texts_of(records))
         parts.append(Examples(list(records), samples if lazy else examples, sum(sizes), size, tokens))
     scan = text.scan()
-    return TaskData(parts[0], parts[1], tokenizer, scan, scan.fingerprint, notes)
+    synonyms = synonyms_of(recipe, text.divided.train)
+    if synonyms is not None:
+        notes.append(f"{len(synonyms):,} of the training texts' words have synonyms")
+    train = replace(parts[0], augment=stage_of(recipe, objective, text.divided.train, synonyms))
+    return TaskData(train, parts[1], tokenizer, scan, scan.fingerprint, notes, fingerprints_of(synonyms))
 
 
 def _limits(recipe: Recipe) -> str:

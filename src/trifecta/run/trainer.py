@@ -217,15 +217,17 @@ class _Training:
 
     def _restore(self) -> None:
         fingerprints = {"data": self.data.fingerprint, "tokenizer": fingerprint(self.data.tokenizer)}
+        fingerprints |= getattr(self.data, "fingerprints", {})
         if self.saved is None:
             self.state.progress.fingerprints = fingerprints
             self.state.progress.versions = _versions()
             return
         saved = checkpoint.read_progress(self.saved).fingerprints
-        if saved and saved != fingerprints:
-            different = [name for name in fingerprints if saved.get(name) != fingerprints[name]]
+        # Synonyms come and go with keys that a resume may change; where they were and are, they must be the same.
+        different = [name for name in fingerprints.keys() & saved.keys() if saved[name] != fingerprints[name]]
+        if different:
             raise DataError(
-                f"the {' and the '.join(different)} changed since this run was saved; the text now is "
+                f"the {' and the '.join(sorted(different))} changed since this run was saved; the text now is "
                 f"{', '.join(self.resolution.recipe.data.paths) or self.resolution.text.name}", where=str(self.place),
                 fix="restore the old text, or train the new one in another folder with -o",
             )  # fmt: skip

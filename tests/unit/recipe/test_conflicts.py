@@ -33,6 +33,10 @@ CONTRADICTIONS = [
     ("model: vit\ntokenizer: byte", ["images have no text", "tokenizer.type is byte"]),
     ("model: vit\nobjective: classify\ntokenizer: byte",
      ["objective.type classify can't train a model of type vit", "objective.type to images"]),
+    ("model: bert\nobjective: classify\ndata: {augment: {replace: 0.1}}",
+     ["data.augment.replace needs synonyms", "set data.augment.synonyms to file, mythes"]),
+    ("model: bert\nobjective: tag\ndata: {augment: {insert: 0.1, synonyms: embeddings}}",
+     ["data.augment.synonyms_path names none", "set data.augment.synonyms_path to a trained run"]),
     ("tokenizer: none", ["objective.type causal learns from tokens", "choose another tokenizer"]),
     ("model: {d_model: 100, num_heads: 3}",
      ["model.d_model 100", "model.num_heads 3", "recipe.yaml:1:34", "set model.d_model to 102"]),
@@ -72,6 +76,7 @@ CONTRADICTIONS = [
      ["data.curriculum and data.weights both say which samples come when"]),
     ("data: {curriculum: rarity}\ntraining: {phases: [{epochs: 1}]}",
      ["data.curriculum and training.phases both say which samples come when"]),
+    ("data: {paths: [a.txt, b.txt], weights: [1, 2], near_duplicates: 0.8}", ["each text is divided by itself"]),
     ("data: {curriculum: length}", ["windows are all equally long", "order by rarity"]),
     ("model: vit\ndata: {curriculum: rarity}", ["images have neither length nor tokens"]),
     ("training: {scheduler: {type: piecewise, boundaries: [5, 5], factors: [1, 0.5, 0.1]}}", ["must ascend"]),
@@ -142,6 +147,23 @@ SILENCED: dict[str, str] = {
     "data.remove_control_characters": "model: vit\ndata: {remove_control_characters: true}",
     "data.collapse_whitespace": "model: vit\ndata: {collapse_whitespace: true}",
     "data.cache_dir": "model: vit\ndata: {cache_dir: cache}",
+    "data.near_duplicates": "model: vit\ndata: {near_duplicates: 0.8}",
+    **{
+        f"data.augment.{name}": f"model: {model}\ndata: {{augment: {{{name}: 0.1}}}}"
+        for name, model in (
+            ("replace", "t5"),
+            ("insert", "gpt"),
+            ("swap", "vit"),
+            ("delete", "bert"),
+            ("drop_tokens", "gpt"),
+            ("mask_tokens", "bert"),
+        )
+    },
+    "data.augment.share": "data: {augment: {share: 0.5}}",
+    "data.augment.synonyms": "model: bert\nobjective: classify\ndata: {augment: {delete: 0.1, synonyms: wordnet}}",
+    "data.augment.synonyms_path": "model: bert\nobjective: tag\ndata: {augment: {insert: 0.1, synonyms: wordnet, "
+    "synonyms_path: a}}",
+    "objective.mixup_alpha": "model: bert\nobjective: {type: classify, mixup_alpha: 0.2}\ntraining: {batch_size: 1}",
 }
 """Key -> a text in which it can't act; where several rules silence a key, the others are `key by other key`."""
 
@@ -155,6 +177,9 @@ def name_of(rule: inert.Inert) -> str:
 
 
 FINE = [
+    "data: {augment: {mask_tokens: 0.1, share: 0.5}, near_duplicates: 0.9}",
+    "model: t5\nobjective: seq2seq\ndata: {augment: {insert: 0.1, synonyms: mythes, drop_tokens: 0.1}}",
+    "model: bert\nobjective: answer\ndata: {augment: {replace: 0.1, synonyms: file, synonyms_path: a.tsv}}",
     "training: {freeze_layers: 2, layer_decay: 0.9}", "training: {freeze_layers: 6}", "training: {freeze_layers: 0}",
     "model: {tie_embeddings: false}\ntraining: {freeze_body: true, init_from: runs/a}",
     "model: bert\ntraining: {freeze_body: true, init_from: runs/a}",

@@ -102,6 +102,8 @@ def _make_likely(found: dict[str, Any]) -> None:
     """Settles what hardly ever agrees by chance."""
     model, training, objective = found["model"], found["training"], found["objective"]
     found["data"]["sequence_length"] += 8
+    augment = found["data"]["augment"]
+    augment |= {"synonyms": augment["synonyms"] or "file", "synonyms_path": augment["synonyms_path"] or "a.tsv"}
     if training["lora_rank"] is not None or training["freeze_body"]:
         training["init_from"] = training["init_from"] or "runs/a"
         training["lora_rank"] = training["lora_rank"] and min(training["lora_rank"], model["d_model"])
@@ -123,6 +125,7 @@ def _make_order_likely(found: dict[str, Any]) -> None:
     data, training, plain = found["data"], found["training"], found["objective"]["type"] in conflicts.PLAIN_TEXT
     if data["weights"] is not None:
         data["paths"] = [f"{number}.txt" for number in range(len(data["weights"]))]
+        data["near_duplicates"] = None
     for phase in training["phases"] or []:
         phase["steps"] = None if phase["epochs"] else phase["steps"] or 3
         length = phase["sequence_length"]
