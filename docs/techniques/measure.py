@@ -1,0 +1,69 @@
+"""Measures what the pages of this folder show and writes results.json: `python docs/techniques/measure.py [NAME...]`.
+
+Runs that are there already, in runs/techniques, are not run again. Run it from the root of the repository.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+
+BEFORE = {
+    "runs/techniques/bert": "train docs/techniques/bert.yaml -o runs/techniques/bert",
+    "runs/techniques/agreement": "finetune runs/techniques/bert data.builtin=grammar-agreement --task classify "
+    "--max-steps 60 --batch-size 16 --learning-rate 0.0005 training.evaluate_every_n_steps=20 execution.threads=1 "
+    "execution.precision=fp32 -o runs/techniques/agreement",
+}  # fmt: skip
+"""Runs that others begin with."""
+
+TEXT, DEEP, DIGITS = (f"docs/techniques/{name}.yaml" for name in ("text", "deep", "digits"))
+AGREEMENT = "runs/techniques/agreement/recipe.yaml"
+
+COMMANDS = {
+    "optimizers": f"ablate {TEXT} --toggle adam,sgd,adafactor,lion,muon",
+    "penalties": f"ablate {TEXT} --toggle label_smoothing,z_loss,gradient_noise,ema,training.ema_decay=0.99,drop_path,"
+    "dropout",
+    "norm": f"ablate {DEEP} --toggle post_norm",
+    "images": f"ablate {DIGITS} --toggle crop,flip,colours,erase,mixup,cutmix,label_smoothing,crop+mixup",
+    "finetuning": f"ablate {AGREEMENT} --toggle lora,layer_decay,freeze_embeddings,freeze_body,fgm,no_dropout",
+    "adversaries": f"ablate {TEXT} --toggle fgm,pgd,freelb",
+    "clipping": f"ablate {TEXT} --toggle no_clip,clip_value,clip_adaptive",
+    "schedules": f"ablate {TEXT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
+    "execution": f"ablate {TEXT} model.num_layers=6 data.sequence_length=256 training.max_steps=60 "
+    "training.evaluate_every_n_steps=60 --toggle checkpointing,bf16,"
+    "checkpointing+execution.checkpoint_every_n_layers=2",
+    "initialisation": f"ablate {TEXT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",
+    "rate": f"ablate {TEXT} training.learning_rate=1e-4 --toggle learning_rate_auto",
+    "clipping-high-rate": f"ablate {DEEP} training.learning_rate=0.03 --toggle no_clip,clip_value,clip_adaptive",
+}  # fmt: skip
+"""Name -> command; each has its own folder, with a baseline of its own."""
+
+
+def trifecta(command: str) -> str:
+    """What a command prints."""
+    words = [sys.executable, "-m", "trifecta.cli.main", *shlex.split(command)]
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def main(names: list[str]) -> None:
+    """Measures, and writes after each command what is known."""
+    for place, command in BEFORE.items():
+        if not (Path(place) / "checkpoints" / "final").exists():
+            trifecta(command)
+    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    for name in names or COMMANDS:
+        command = f"{COMMANDS[name]} --seeds 3 -o runs/techniques/{name}"
+        result = json.loads(trifecta(f"{command} --json"))
+        found[name] = {"command": f"trifecta {command}", **result}
+        kept = {key: found[key] for key in COMMANDS if key in found}
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
