@@ -25,22 +25,21 @@ BEFORE = {
 TEXT, DEEP, DIGITS = (f"docs/techniques/{name}.yaml" for name in ("text", "deep", "digits"))
 AGREEMENT = "runs/techniques/agreement/recipe.yaml"
 
+SHORT = f"ablate {TEXT} training.max_steps=150 training.evaluate_every_n_steps=150 --one-process"
+
 COMMANDS = {
     "optimizers": f"ablate {TEXT} --toggle adam,sgd,adafactor,lion,muon",
-    "penalties": f"ablate {TEXT} --toggle label_smoothing,z_loss,gradient_noise,ema,training.ema_decay=0.99,drop_path,"
-    "dropout",
-    "norm": f"ablate {DEEP} --toggle post_norm",
-    "images": f"ablate {DIGITS} --toggle crop,flip,colours,erase,mixup,cutmix,label_smoothing,crop+mixup",
-    "finetuning": f"ablate {AGREEMENT} --toggle lora,layer_decay,freeze_embeddings,freeze_body,fgm,no_dropout",
-    "adversaries": f"ablate {TEXT} --toggle fgm,pgd,freelb",
-    "clipping": f"ablate {TEXT} --toggle no_clip,clip_value,clip_adaptive",
-    "schedules": f"ablate {TEXT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
-    "execution": f"ablate {TEXT} model.num_layers=6 data.sequence_length=256 training.max_steps=60 "
-    "training.evaluate_every_n_steps=60 --toggle checkpointing,bf16,"
-    "checkpointing+execution.checkpoint_every_n_layers=2",
-    "initialisation": f"ablate {TEXT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",
-    "rate": f"ablate {TEXT} training.learning_rate=1e-4 --toggle learning_rate_auto",
-    "clipping-high-rate": f"ablate {DEEP} training.learning_rate=0.03 --toggle no_clip,clip_value,clip_adaptive",
+    "finetuning": f"ablate {AGREEMENT} --toggle lora,layer_decay,freeze_embeddings,freeze_body,fgm,pgd,freelb "
+    "--one-process",
+    "penalties": f"{SHORT} --toggle label_smoothing,z_loss,gradient_noise,training.ema_decay=0.98,drop_path,dropout",
+    "norm": f"ablate {DEEP} --toggle post_norm --one-process",
+    "clipping": f"ablate {DEEP} training.learning_rate=0.03 --toggle no_clip,clip_value,clip_adaptive --one-process",
+    "images": f"ablate {DIGITS} --toggle crop,flip,colours,erase,mixup,cutmix,label_smoothing --one-process",
+    "execution": f"ablate {TEXT} model.num_layers=6 data.sequence_length=256 training.max_steps=20 "
+    "training.evaluate_every_n_steps=20 --toggle checkpointing,bf16",
+    "schedules": f"{SHORT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
+    "initialisation": f"{SHORT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",
+    "rate": f"{SHORT} training.learning_rate=1e-4 --toggle learning_rate_auto",
 }  # fmt: skip
 """Name -> command; each has its own folder, with a baseline of its own."""
 

@@ -34,6 +34,10 @@ def ablate(
         typer.Option("-o", "--out", metavar="FOLDER", help="Where the runs live. Default: in runs/.",
                      parser=options.path_of),
     ] = None,
+    one_process: Annotated[
+        bool, typer.Option("--one-process", metavar="", help="Start no process for each run: quicker, but memory isn't "
+                           "measured.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False,
 ) -> None:  # fmt: skip
     """Measure what techniques do to your recipe: paired runs, effects with intervals, time and memory.
@@ -52,7 +56,7 @@ def ablate(
         what = "was there" if was_there else "done"
         print(f"[{number}/{len(planned)}] {run.name}, seed {run.seed}: {loss} ({what})", file=sys.stderr, flush=True)
 
-    runs = experiment.run_all(planned, tell)
+    runs = experiment.run_all(planned, tell, experiment.train_here if one_process else None)
     found = experiment.compare(toggles, runs, judge)
     if json:
         print(_json(request, planned, runs, found, judge))

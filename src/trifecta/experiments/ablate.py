@@ -151,19 +151,23 @@ def run_all(
     """
     done = []
     for number, run in enumerate(planned, 1):
-        found = _kept(run)
-        if found is None:
-            _note(run, None)
-            try:
-                measured = measure(run) if measure else apart(f"{run.name}, seed {run.seed}", train_and_measure, run)
-            except NumericsError as error:
-                measured = Measured(run.name, run.seed, error=error.what)
-            if measured is None:
-                raise KeyboardInterrupt  # the same command goes on
-            _note(run, measured)
-        report(number, found or measured, found is not None)
-        done.append(found or measured)
+        kept = _kept(run)
+        measured = kept or _measured(run, measure)
+        report(number, measured, kept is not None)
+        done.append(measured)
     return done
+
+
+def _measured(run: Planned, measure: Callable[[Planned], Measured | None] | None) -> Measured:
+    _note(run, None)
+    try:
+        found = measure(run) if measure else apart(f"{run.name}, seed {run.seed}", train_and_measure, run)
+    except NumericsError as error:
+        found = Measured(run.name, run.seed, error=error.what)
+    if found is None:
+        raise KeyboardInterrupt  # the same command goes on
+    _note(run, found)
+    return found
 
 
 def _kept(run: Planned) -> Measured | None:
@@ -219,6 +223,12 @@ def train_and_measure(run: Planned) -> Measured | None:
         best_loss=best["loss"], final_loss=evaluations[-1]["loss"],
         metrics={k: v for k, v in best.items() if k not in _NOT_METRICS and isinstance(v, int | float)},
     )  # fmt: skip
+
+
+def train_here(run: Planned) -> Measured | None:
+    """The same in this process: quicker, but what an earlier run took can't be told from what this one takes."""
+    measured = train_and_measure(run)
+    return measured and replace(measured, memory_bytes=None)
 
 
 def compare(toggles: Sequence[Toggle], runs: Sequence[Measured], judge: str = "best") -> list[Found]:
