@@ -50,18 +50,47 @@ def trifecta(command: str) -> str:
     return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
+def write(found: dict[str, object]) -> None:
+    """What is known, in the order of the commands."""
+    kept = {key: found[key] for key in (*COMMANDS, ROBUST) if key in found}
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+ATTACK = 4.0
+ROBUST = "robust"
+
+
+def robust() -> dict[str, object]:
+    """Accuracy of fine-tuned models, and under `trifecta evaluate --attack`: (mean, least, most) of three seeds."""
+    from trifecta.run import evaluate
+
+    rows = {}
+    for name in ("baseline", "fgm", "pgd", "freelb"):
+        runs = sorted(Path("runs/techniques/finetuning", name).glob("seed-*/"))
+        found = [evaluate(run, (), None, ATTACK) for run in runs if run.is_dir()]
+        rows[name] = {
+            key: [sum(values) / len(values), min(values), max(values)]
+            for key in ("accuracy", "robust_accuracy", "loss", "robust_loss")
+            if (values := [one[key] for one in found])
+        }
+    command = f"trifecta evaluate runs/techniques/finetuning/fgm/seed-42 --attack {ATTACK:g}"
+    return {"command": command, "rows": rows}
+
+
 def main(names: list[str]) -> None:
     """Measures, and writes after each command what is known."""
     for place, command in BEFORE.items():
         if not (Path(place) / "checkpoints" / "final").exists():
             trifecta(command)
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    for name in names or COMMANDS:
+    for name in names or [*COMMANDS, ROBUST]:
+        if name == ROBUST:
+            write(found | {ROBUST: robust()})
+            continue
         command = f"{COMMANDS[name]} --seeds 3 -o runs/techniques/{name}"
         result = json.loads(trifecta(f"{command} --json"))
         found[name] = {"command": f"trifecta {command}", **result}
-        kept = {key: found[key] for key in COMMANDS if key in found}
-        RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        write(found)
 
 
 if __name__ == "__main__":
