@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runs import write_text
+from runs import Killed, write_text
 from trifecta.errors import CheckpointError, RecipeError
 from trifecta.experiments.ablate import BASELINE, Measured, Planned, compare, plan, run_all, train_and_measure
 from trifecta.experiments.effects import paired, student_t
@@ -82,8 +83,6 @@ def same_recipe(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
 
 
 def trained(run: Planned, seed: int, folder: Path) -> float:
-    from dataclasses import replace
-
     asked = replace(run.request, flags={**run.request.flags, "training.seed": ("--seeds", seed)})
     measured = train_and_measure(replace(run, request=asked, out=folder / f"{run.name}-{seed}", seed=seed))
     assert measured is not None
@@ -205,6 +204,29 @@ def test_finished_runs_are_not_run_again_and_others_are(tmp_path: Path) -> None:
     (final,) = compare(parse(["ema"]), runs, "final")
     assert final.loss is not None
     assert not final.loss.seen
+
+
+def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after step 11, it goes on from the one saved at 10; its figures are those of all 20 steps."""
+    from trifecta.training import loop
+
+    planned = plan(request(tmp_path, "training.save_every_n_steps=5"), parse(["ema"]), 2, tmp_path / "runs")
+    whole = train_and_measure(replace(planned[0], out=tmp_path / "whole"))
+    plain = loop.update
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        if options["number"] == 12:
+            raise Killed
+        return plain(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "update", dying)
+        with pytest.raises(Killed):
+            run_all(planned[:1], measure=train_and_measure)
+    (gone_on,) = run_all(planned[:1], measure=train_and_measure)
+    assert whole is not None
+    assert (gone_on.steps, gone_on.best_loss) == (20, whole.best_loss)
+    assert gone_on.memory_bytes is None
 
 
 @pytest.mark.fast
