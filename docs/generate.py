@@ -1,18 +1,22 @@
-"""Writes docs/recipe.md from the schema and docs/reliability.md from the tests: `make docs`."""
+"""Writes docs/recipe.md from the schema, docs/reliability.md from the tests, docs/techniques' tables: `make docs`."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import runpy
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from trifecta.experiments.techniques import TECHNIQUES as REGISTERED
 from trifecta.recipe.keys import known_keys
 from trifecta.recipe.presets import preset_names, preset_summary
 
 PLACE = Path(__file__).parent / "recipe.md"
+TECHNIQUES = PLACE.parent / "techniques"
 RELIABILITY = PLACE.with_name("reliability.md")
 TESTS = PLACE.parent.parent / "tests"
 PROMISES = "tests/faults/test_promises.py"
@@ -149,6 +153,70 @@ def _link(place: str, node: ast.FunctionDef) -> str:
     return f"([`{node.name.removeprefix('test_')}`](../{place}){sweep})"
 
 
+def technique_pages() -> dict[Path, str]:
+    """The pages of docs/techniques with the tables between their markers, and the index of all pages."""
+    results = json.loads((TECHNIQUES / "results.json").read_text(encoding="utf-8"))
+    pages = {}
+    index = ["# Techniques", "", (TECHNIQUES / "about.txt").read_text(encoding="utf-8").strip(), "",
+             "| technique | | `--toggle` |", "|---|---|---|"]  # fmt: skip
+    for path in sorted(TECHNIQUES.glob("*.md")):
+        if path.name == "README.md":
+            continue
+        text = path.read_text(encoding="utf-8")
+        pages[path] = re.sub(
+            r"(<!-- measured: (\S+) (\S+) -->\n).*?(<!-- measured ends -->)",
+            lambda match: match[1] + _measured(results.get(match[2]), match[3].split(",")) + match[4], text,
+            flags=re.DOTALL,
+        )  # fmt: skip
+        title, _, first, *_ = text.splitlines()
+        toggles = ", ".join(f"`{name}`" for name, one in REGISTERED.items() if one.page == path.stem)
+        index.append(f"| [{title.removeprefix('# ')}]({path.name}) | {first} | {toggles} |")
+    pages[TECHNIQUES / "README.md"] = "\n".join(index) + "\n"
+    return pages
+
+
+def _measured(result: dict[str, Any] | None, names: list[str]) -> str:
+    """The command and a table of these toggles' effects."""
+    if result is None:
+        return "Not measured yet.\n"
+    lines = ["", "```bash", result["command"], "```", ""]
+    if "rows" in result:
+        lines += ["| | accuracy | under attack | least and most |", "|---|---|---|---|"]
+        for name, row in result["rows"].items():
+            mean, least, most = (f"{value:.1%}" for value in row["robust_accuracy"])
+            lines.append(f"| {name} | {row['accuracy'][0]:.1%} | {mean} | {least} to {most} |")
+        return "\n".join([*lines, "", ""])
+    judged = [run["best_loss"] for run in result["runs"] if run["name"] == "baseline"]
+    metrics = [name for name in result["toggles"][0]["metrics"] if name == "accuracy"]
+    lines += [
+        f"Validation loss of the baseline: {sum(judged) / len(judged):.4f}, the mean of {len(judged)} seeds.", "",
+        "| | loss | 95 % interval | | " + "".join(f"{name} | " for name in metrics) + "time | memory |",
+        "|---|---|---|---|" + "---|" * len(metrics) + "---|---|",
+    ]  # fmt: skip
+    rows = {row["name"]: row for row in result["toggles"]}
+    for row in (rows[name] for name in names):
+        loss = row["loss"]
+        cells = [f"{loss['mean']:+.4f}", f"{loss['low']:+.4f} to {loss['high']:+.4f}"] if loss else ["", ""]
+        cells += [row["verdict"], *(_points(row["metrics"].get(name)) for name in metrics)]
+        cells += [_times(row["time_ratio"]), _times(row["memory_ratio"])]
+        lines.append(f"| `{row['name']}` | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", ""])
+
+
+def _points(effect: dict[str, Any] | None) -> str:
+    """A change of a share in points, with half of its interval."""
+    if effect is None:
+        return ""
+    margin = (effect["high"] - effect["low"]) / 2
+    return f"{100 * effect['mean']:+.1f} +- {100 * margin:.1f} points"
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.1f}x"
+
+
 if __name__ == "__main__":
     PLACE.write_text(reference(), encoding="utf-8")
     RELIABILITY.write_text(reliability(), encoding="utf-8")
+    for page, text in technique_pages().items():
+        page.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["train", "check", "demo", "generate", "evaluate", "finetune", "predict", "compare", "import",
+COMMANDS = ["train", "check", "demo", "generate", "evaluate", "finetune", "predict", "compare", "ablate", "import",
             "export", "runs", "plot", "presets", "tokenizer", "tokenizer train",
             "tokenizer show"]  # fmt: skip
 HEAVY = ("torch", "numpy", "matplotlib", "tokenizers", "safetensors", "transformers", "rich.progress", "yaml")

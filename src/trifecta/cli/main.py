@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from trifecta.cli import (
+    ablate,
     augment,
     check,
     compare,
@@ -85,6 +86,7 @@ app.command(rich_help_panel="Train")(train.train)
 app.command(rich_help_panel="Train")(finetune.finetune)
 app.command(rich_help_panel="Train")(check.check)
 app.command(rich_help_panel="Train")(compare.compare)
+app.command(rich_help_panel="Train")(ablate.ablate)
 app.command(rich_help_panel="Train")(demo.demo)
 app.command(rich_help_panel="Use")(generate.generate)
 app.command(rich_help_panel="Use")(predict.predict)

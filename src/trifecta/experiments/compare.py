@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trifecta.errors import RecipeError, ResourceError, TrifectaError, did_you_mean
+from trifecta.errors import RecipeError, did_you_mean
+from trifecta.experiments.apart import apart, peak_bytes
 
 if TYPE_CHECKING:
     from trifecta.run.request import Request
@@ -91,48 +89,24 @@ def compare(
     for number, (arch, request) in enumerate(plans.items()):
         if report:
             report(f"training {arch}", number / len(plans))
-        found.append(_in_own_process(arch, request, str(out / arch)))
+        found.append(apart(arch, _measure, arch, request, str(out / arch)))
     return found
 
 
-def _in_own_process(arch: str, request: Request, out: str) -> Measured:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(there, arch, request, out))
-    process.start()
-    there.close()
-    try:
-        result = here.recv()
-    except EOFError:
-        process.join()
-        raise ResourceError(f"the training of {arch} ended without a word (exit code {process.exitcode})") from None
-    process.join()
-    if isinstance(result, TrifectaError):
-        raise result
-    return Measured(**result)
-
-
-def _measure(answer: Connection, arch: str, request: Request, out: str) -> None:
-    """One training; its figures, or its error, go to the parent."""
-    import resource
+def _measure(arch: str, request: Request, out: str) -> Measured:
+    """One training and its figures."""
     import statistics
 
     from trifecta.run.trainer import train
 
     events: list[dict[str, Any]] = []
-    try:
-        train(request, out=Path(out), hooks=[events.append])
-    except TrifectaError as error:
-        answer.send(error)
-        return
+    train(request, out=Path(out), hooks=[events.append])
     steps = [event for event in events if event["event"] == "step"]
     last = [event for event in events if event["event"] == "evaluation"][-1]
     start = next(event for event in events if event["event"] == "start")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    measured = Measured(
+    return Measured(
         arch=arch, parameters=start["parameters"], steps=len(steps),
         seconds_per_step=statistics.median(event["seconds"] for event in steps[len(steps) // 5 :]),
-        tokens_per_step=statistics.mean(event["tokens"] for event in steps), peak_bytes=peak, loss=last["loss"],
+        tokens_per_step=statistics.mean(event["tokens"] for event in steps), peak_bytes=peak_bytes(), loss=last["loss"],
         accuracy=last.get("accuracy"), run=out,
     )  # fmt: skip
-    answer.send(asdict(measured))

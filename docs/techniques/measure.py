@@ -1,0 +1,97 @@
+"""Measures what the pages of this folder show and writes results.json: `python docs/techniques/measure.py [NAME...]`.
+
+Runs that are there already, in runs/techniques, are not run again. Run it from the root of the repository.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+
+BEFORE = {
+    "runs/techniques/bert": "train docs/techniques/bert.yaml -o runs/techniques/bert",
+    "runs/techniques/agreement": "finetune runs/techniques/bert data.builtin=grammar-agreement --task classify "
+    "--max-steps 60 --batch-size 16 --learning-rate 0.0005 training.evaluate_every_n_steps=20 execution.threads=1 "
+    "execution.precision=fp32 -o runs/techniques/agreement",
+}  # fmt: skip
+"""Runs that others begin with."""
+
+TEXT, DEEP, DIGITS = (f"docs/techniques/{name}.yaml" for name in ("text", "deep", "digits"))
+AGREEMENT = "runs/techniques/agreement/recipe.yaml"
+
+SHORT = f"ablate {TEXT} training.max_steps=150 training.evaluate_every_n_steps=150 --one-process"
+
+COMMANDS = {
+    "optimizers": f"ablate {TEXT} --toggle adam,sgd,adafactor,lion,muon",
+    "finetuning": f"ablate {AGREEMENT} --toggle lora,layer_decay,freeze_embeddings,freeze_body,fgm,pgd,freelb "
+    "--one-process",
+    "penalties": f"{SHORT} --toggle label_smoothing,z_loss,gradient_noise,training.ema_decay=0.98,drop_path,dropout",
+    "norm": f"ablate {DEEP} training.max_steps=200 training.evaluate_every_n_steps=200 --toggle post_norm --one-process",
+    "clipping": f"ablate {DEEP} training.learning_rate=0.03 --toggle no_clip,clip_value,clip_adaptive --one-process",
+    "images": f"ablate {DIGITS} --toggle crop,flip,colours,erase,mixup,cutmix,label_smoothing --one-process",
+    "execution": f"ablate {TEXT} model.num_layers=6 data.sequence_length=256 training.max_steps=6 "
+    "training.evaluate_every_n_steps=6 --toggle checkpointing,bf16",
+    "schedules": f"{SHORT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
+    "initialisation": f"{SHORT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",
+    "rate": f"{SHORT} training.learning_rate=1e-4 --toggle learning_rate_auto",
+}  # fmt: skip
+"""Name -> command; each has its own folder, with a baseline of its own."""
+
+
+def trifecta(command: str) -> str:
+    """What a command prints."""
+    words = [sys.executable, "-m", "trifecta.cli.main", *shlex.split(command)]
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def write(found: dict[str, object]) -> None:
+    """What is known, in the order of the commands."""
+    kept = {key: found[key] for key in (*COMMANDS, ROBUST) if key in found}
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+ATTACK = 4.0
+ROBUST = "robust"
+
+
+def robust() -> dict[str, object]:
+    """Accuracy of fine-tuned models, and under `trifecta evaluate --attack`: (mean, least, most) of three seeds."""
+    from trifecta.run import evaluate
+
+    rows = {}
+    for name in ("baseline", "fgm", "pgd", "freelb"):
+        runs = sorted(Path("runs/techniques/finetuning", name).glob("seed-*/"))
+        found = [evaluate(run, (), None, ATTACK) for run in runs if run.is_dir()]
+        rows[name] = {
+            key: [sum(values) / len(values), min(values), max(values)]
+            for key in ("accuracy", "robust_accuracy", "loss", "robust_loss")
+            if (values := [one[key] for one in found])
+        }
+    command = f"trifecta evaluate runs/techniques/finetuning/fgm/seed-42 --attack {ATTACK:g}"
+    return {"command": command, "rows": rows}
+
+
+def main(names: list[str]) -> None:
+    """Measures, and writes after each command what is known."""
+    for place, command in BEFORE.items():
+        if not (Path(place) / "checkpoints" / "final").exists():
+            trifecta(command)
+    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    for name in names or [*COMMANDS, ROBUST]:
+        if name == ROBUST:
+            write(found | {ROBUST: robust()})
+            continue
+        command = f"{COMMANDS[name]} --seeds 3 -o runs/techniques/{name}"
+        result = json.loads(trifecta(f"{command} --json"))
+        found[name] = {"command": f"trifecta {command}", **result}
+        write(found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
