@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from runs import Killed, write_text
+
 from trifecta.errors import CheckpointError, RecipeError
 from trifecta.experiments.ablate import BASELINE, Measured, Planned, compare, plan, run_all, train_and_measure
 from trifecta.experiments.effects import paired, student_t
