@@ -32,7 +32,8 @@ COMMANDS = {
     "finetuning": f"ablate {AGREEMENT} --toggle lora,layer_decay,freeze_embeddings,freeze_body,fgm,pgd,freelb "
     "--one-process",
     "penalties": f"{SHORT} --toggle label_smoothing,z_loss,gradient_noise,training.ema_decay=0.98,drop_path,dropout",
-    "norm": f"ablate {DEEP} training.max_steps=200 training.evaluate_every_n_steps=200 --toggle post_norm --one-process",
+    "norm": f"ablate {DEEP} training.max_steps=200 training.evaluate_every_n_steps=200 "
+    "--toggle post_norm --one-process",
     "clipping": f"ablate {DEEP} training.learning_rate=0.03 --toggle no_clip,clip_value,clip_adaptive --one-process",
     "images": f"ablate {DIGITS} --toggle crop,flip,colours,erase,mixup,cutmix,label_smoothing --one-process",
     "execution": f"ablate {TEXT} model.num_layers=6 data.sequence_length=256 training.max_steps=6 "
