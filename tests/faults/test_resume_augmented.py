@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -75,6 +76,45 @@ def test_fault_001_004_control_edits_drawn_from_one_generator(
     here(tmp_path / "run")
     assert losses(tmp_path / "run") != losses(tmp_path / "whole")
     assert final_bytes(tmp_path / "run") != final_bytes(whole)
+
+
+TOGETHER: dict[str, Any] = {
+    "training.phases": [{"batch_size": 4, "epochs": 1}, {"batch_size": 8, "steps": 5}], "training.ema_decay": 0.9,
+    "training.gradient_noise": 0.01, "training.adversary": {"type": "pgd", "steps": 2}, "training.label_smoothing": 0.1,
+    "training.gradient_clip_ratio": 0.05, "model.drop_path": 0.2,
+}  # fmt: skip
+
+
+def test_fault_001_004_phases_averages_noise_mixup_and_an_adversary_together(records: Path, tmp_path: Path) -> None:
+    """With phases, weight averages, gradient noise, mixup, augmentation, an adversary and left-out blocks at once, a
+    run killed in its first phase, and where its second begins, ends with the same bytes, averages among them."""
+    chosen = settings(records) | TOGETHER
+    assert train(records, tmp_path / "whole", config="bert-modern", **chosen).returncode == 0
+    steps = [step for step, _ in losses(tmp_path / "whole")]
+    for step in (2, steps[-5], steps[-3]):
+        assert train(records, tmp_path / "run", config="bert-modern", at_step=step, **chosen).returncode == -9
+    assert train(records, tmp_path / "run", config="bert-modern", **chosen).returncode == 0
+    same(tmp_path / "run", tmp_path / "whole")
+    assert [step for step, _ in losses(tmp_path / "run")] == steps
+    assert "ema.safetensors" in final_bytes(tmp_path / "run")
+
+
+def test_fault_001_004_control_noise_that_begins_anew_is_noticed(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradient noise that counts updates from where its process began gives other losses after a kill."""
+    chosen = settings(records) | TOGETHER
+
+    def here(out: Path, step: int = -1) -> None:
+        updates = itertools.count()
+        monkeypatch.setattr("trifecta.optim.gradients.key", lambda *_: next(updates))
+        train_here(records, out, config="bert-modern", at_step=step, **chosen)
+
+    here(tmp_path / "whole")
+    with pytest.raises(Killed):
+        here(tmp_path / "run", step=8)
+    here(tmp_path / "run")
+    assert losses(tmp_path / "run") != losses(tmp_path / "whole")
 
 
 def test_fault_019_changed_synonyms_are_refused(records: Path, tmp_path: Path) -> None:
