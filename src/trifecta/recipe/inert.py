@@ -89,6 +89,11 @@ def _no_smoothing(recipe: Recipe) -> bool:
     return apart and bool(recipe.training.label_smoothing)
 
 
+def _no_micro_batch(recipe: Recipe) -> bool:
+    micro, training = recipe.execution.micro_batch_size, recipe.training
+    return recipe.execution.fit_batch or (micro or 0) > training.batch_size * training.gradient_accumulation_steps
+
+
 OWN_RISE = ("one_cycle", "cosine_decay")
 """Schedules that training.warmup_steps doesn't move."""
 
@@ -164,6 +169,9 @@ INERT: tuple[Inert, ...] = (
     Inert("execution.checkpoint_every_n_layers", ("execution.gradient_checkpointing",),
           lambda r: not r.execution.gradient_checkpointing,
           "no activations are computed again", "set execution.gradient_checkpointing to true, or remove it"),
+    Inert("execution.micro_batch_size",
+          ("execution.fit_batch", "training.batch_size", "training.gradient_accumulation_steps"), _no_micro_batch,
+          "it is measured, or an update has fewer sequences", "choose a smaller number, or remove it"),
     Inert("training.label_smoothing", ("objective.type",), _no_smoothing,
           "numbers and places in a text have no neighbours to share with", "remove it"),
     Inert("training.z_loss", ("objective.type",),

@@ -89,7 +89,10 @@ class Training(Section):
         None, "Stop after this many updates, however many epochs that is. It then replaces epochs.",
         resume="recorded", unit="steps", ge=1,
     )  # fmt: skip
-    batch_size: int = key(32, "Sequences in one micro-batch.", resume="recorded", unit="sequences", ge=1)
+    batch_size: int = key(
+        32, "Sequences in one micro-batch. auto: as many at once as fit, in updates of as many "
+        "as the preset says (execution.fit_batch).", resume="recorded", unit="sequences", ge=1,
+    )  # fmt: skip
     gradient_accumulation_steps: int = key(1, "Micro-batches in one update.", resume="recorded", ge=1)
     learning_rate: float | None = key(
         3e-4, "Peak learning rate; auto: by the model's size, the optimizer and the length of the run, a "
@@ -222,6 +225,15 @@ class Execution(Section):
     checkpoint_every_n_layers: int = key(
         1, "With gradient_checkpointing: only the first block and every n-th after it computes its activations again.",
         resume="recorded", unit="blocks", ge=1, le=1000,
+    )  # fmt: skip
+    micro_batch_size: int | None = key(
+        None, "Sequences that are computed at once; an update has training.batch_size times "
+        "training.gradient_accumulation_steps of them all the same. Where memory runs out it is halved. Default: "
+        "training.batch_size.", resume="recorded", unit="sequences", ge=1,
+    )  # fmt: skip
+    fit_batch: bool = key(
+        False, "Measure once, at the start, how many sequences fit at once and pay: that is then micro_batch_size. "
+        "training.batch_size: auto is another way to write it.", resume="recorded",
     )  # fmt: skip
     threads: int | None = key(None, "CPU threads. Default: what torch chooses.", resume="recorded", ge=1, le=1024)
 

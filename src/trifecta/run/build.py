@@ -205,7 +205,23 @@ def plan_of(recipe: Recipe, samples: int) -> Plan:
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         epochs=training.epochs,
         max_steps=training.max_steps,
+        micro_batch_size=recipe.execution.micro_batch_size,
     )
+
+
+def rows_at_once(recipe: Recipe) -> int:
+    """Samples of a batch that isn't trained on: training.batch_size, or fewer where so many don't fit."""
+    return min(recipe.training.batch_size, recipe.execution.micro_batch_size or recipe.training.batch_size)
+
+
+def as_computed(recipe: Recipe) -> Recipe:
+    """The same updates, with what is computed at once as training.batch_size."""
+    micro, training = recipe.execution.micro_batch_size, recipe.training
+    if micro is None:
+        return recipe
+    steps = -(-training.batch_size * training.gradient_accumulation_steps // micro)
+    training = training.model_copy(update={"batch_size": micro, "gradient_accumulation_steps": steps})
+    return recipe.model_copy(update={"training": training})
 
 
 NO_WARMUP = ("one_cycle", "exponential_decay", "cosine_decay", "piecewise_constant_decay")

@@ -69,9 +69,11 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     if recipe.training.learning_rate is None:
         recipe, why = rates.automatic(recipe, build.count_parameters(recipe, vocab_size), total_steps)
         notes.append(why)
+    if recipe.execution.fit_batch:
+        notes.append("batch size auto: how many sequences are computed at once is measured when the run starts")
     check_warmup(recipe, resolution.resolved, total_steps)
     device = resolve_device(recipe.execution.device)
-    expected, rows = _expected(recipe, feed, vocab_size, str(device))
+    expected, rows = expected_of(recipe, feed, vocab_size, str(device))
     steps = {"tokens_per_step": expected.tokens_per_step, "tokens_per_epoch": len(data.train) - 1}
     step_seconds = expected.seconds_per_step
     if rows is not None:
@@ -104,7 +106,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
         "steps": {
             **steps,
             "samples_per_epoch": len(feed.samples),
-            "based_on": _basis(recipe, rows),
+            "based_on": _basis(build.as_computed(recipe), rows),
             "steps_per_epoch": plan.steps_per_epoch,
             "warmup_steps": build.warmup_steps_of(recipe, total_steps),
             "total_steps": total_steps,
@@ -121,7 +123,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     }  # fmt: skip
 
 
-def _expected(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[Estimate, Rows | None]:
+def expected_of(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[Estimate, Rows | None]:
     """What an update costs, and the rows on which that is based; None where every row is full.
 
     Where samples differ in length, the costs are those of the largest of the first micro-batches.
@@ -134,6 +136,7 @@ def _expected(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[
     from trifecta.objectives.loss import CHUNK_ELEMENTS
     from trifecta.run import build
 
+    recipe = build.as_computed(recipe)
     training, rows = recipe.training, None
     if not isinstance(feed.samples, Windows) and not getattr(feed.objective, "lazy", False):
         rows = measure_rows(feed.first(training.batch_size, enough(training.batch_size)))

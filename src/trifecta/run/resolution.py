@@ -86,7 +86,7 @@ def _with_text(tree: Tree, draft: Recipe, notify: Callable[[str], None]) -> Reso
     resolved = tree.resolve(Facts(characters=text.scan().characters, device=device.type))
     if resolved.recipe.tokenizer.type != draft.tokenizer.type:
         text = build.sources(resolved.recipe.data, resolved.recipe.tokenizer.type)
-    return Resolution(_concrete(resolved.recipe, text, device), resolved, text, tree.preset)
+    return Resolution(_concrete(resolved.recipe, text, device, resolved), resolved, text, tree.preset)
 
 
 def _with_records(tree: Tree, draft: Recipe, device: torch.device) -> Resolution:
@@ -98,7 +98,7 @@ def _with_records(tree: Tree, draft: Recipe, device: torch.device) -> Resolution
     filled = resolved.recipe.model_copy(update={"objective": objective})
     _require_effect(resolved, filled)
     return Resolution(
-        _concrete(filled, text, device),
+        _concrete(filled, text, device, resolved),
         resolved,
         text,
         tree.preset,
@@ -117,12 +117,21 @@ def _require_effect(resolved: Resolved, filled: Recipe) -> None:
             raise RecipeError(f"{rule.key} can't take effect on this data: {rule.because}", fix=rule.fix)
 
 
-def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device) -> Recipe:
+def _written_over(resolved: Resolved, key: str, other: str) -> bool:
+    """Whether a key is written in a source of higher precedence than another."""
+    origins = resolved.origins
+    return key in origins and other in origins and origins[key].rank > origins[other].rank
+
+
+def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device, resolved: Resolved) -> Recipe:
     """With device, precision, threads and data paths as they are here and now, so that a resume measures nothing."""
+    # --batch-size 8 over a file's auto means 8
+    fit = recipe.execution.fit_batch and not _written_over(resolved, "training.batch_size", "execution.fit_batch")
     execution = recipe.execution.model_copy(
         update={
             "device": str(device),
             "precision": resolve_precision(recipe.execution.precision, device),
+            "fit_batch": fit,
             "threads": recipe.execution.threads or torch.get_num_threads(),
         }
     )

@@ -22,7 +22,7 @@ from trifecta.execution.device import describe, resolve_device, set_deterministi
 from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
 from trifecta.recipe.schema import Recipe
-from trifecta.run import build, folder, rates
+from trifecta.run import build, fitting, folder, rates
 from trifecta.run.feed import Feed
 from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
@@ -35,6 +35,7 @@ from trifecta.training import checkpoint, files, lock
 from trifecta.training.hooks import Events, Hook, guarded
 from trifecta.training.loop import Cadence, Services, Stepping, end_event
 from trifecta.training.loop import train as loop
+from trifecta.training.plan import Plan
 from trifecta.training.signals import StopRequest, stop_on_signals
 from trifecta.training.state import Progress, TrainState
 from trifecta.types import StepReport
@@ -161,6 +162,9 @@ class _Training:
         if not isinstance(self.feed.samples, Windows) and self.objective.vocabulary.size:
             share = self.feed.padding_share(self.recipe.training.batch_size)
             self.notes.append(f"padding is {share:.1%} of the positions")
+        if self.recipe.execution.fit_batch:
+            self.recipe, why = fitting.measured(self.recipe, self.feed, self.module, optimizers, self.device)
+            self.notes.append(why)
         self.plan = build.plan_of(self.recipe, len(self.feed.samples))
         progress = self.state.progress
         self.total_steps = self.plan.total_steps(progress.step, progress.samples_seen)
@@ -201,7 +205,7 @@ class _Training:
             if f"execution.{name}" not in self.resolution.resolved.written
         }
         recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=kept)})
-        recipe = rates.kept(recipe, old)
+        recipe = fitting.kept(rates.kept(recipe, old), old)
         compared = recipe
         saved = checkpoint.read_progress(self.saved).fingerprints.get("tokenizer")
         if recipe.tokenizer.type == "file" and saved == fingerprint(self.data.tokenizer):
@@ -310,6 +314,7 @@ class _Training:
             load=self.feed.updates,
             scaler=self._scaler(),
             passes=build.passes_of(recipe, self.model),
+            shrink=self._shrink,
         )
         progress.status = "running"
         services = Services(
@@ -327,6 +332,18 @@ class _Training:
         )
         self.model.train()
         yield from loop(self.state, how, cadence, services)
+
+    def _shrink(self, samples: int, reason: str) -> Plan:
+        """Smaller micro-batches from here on, which the run's recipe and its journal say."""
+
+        def estimate() -> str:
+            return fitting.estimated(self.recipe, self.feed, self.device)
+
+        self.recipe, what = fitting.halved(self.recipe, self.plan, samples, reason, estimate)
+        self.plan = build.plan_of(self.recipe, len(self.feed.samples))
+        self.texts = folder.write_identity(self.place, self.recipe, self.data.tokenizer.to_json())
+        self.emit({"event": "note", "message": what})
+        return self.plan
 
     def _scaler(self) -> LossScaler | None:
         scaler, progress = build.scaler_of(self.recipe), self.state.progress
@@ -372,7 +389,7 @@ class _Training:
         with self.state.averaged():
             return evaluate(
                 self.module,
-                self.validation.in_order(self.recipe.training.batch_size),
+                self.validation.in_order(build.rows_at_once(self.recipe)),
                 device=self.device,
                 autocast=build.autocast_of(self.recipe, self.device),
                 text_bytes=self.data.validation.bytes if self.objective.covers_text else None,

@@ -84,6 +84,7 @@ SILENCED: dict[str, str] = {
     "training.layer_decay": "model: bert\ntraining: {freeze_body: true, layer_decay: 0.9, init_from: runs/a}",
     "training.lora_alpha": "training: {lora_alpha: 8}",
     "execution.checkpoint_every_n_layers": "execution: {checkpoint_every_n_layers: 2}",
+    "execution.micro_batch_size": "execution: {micro_batch_size: 40}\ntraining: {batch_size: 8}",
     "training.label_smoothing": "model: bert\nobjective: answer\ntraining: {label_smoothing: 0.1}",
     "training.z_loss": "model: bert\nobjective: classify\ntraining: {z_loss: 0.1}",
     "training.gradient_noise_decay": "training: {gradient_noise_decay: 1}",
