@@ -202,8 +202,9 @@ class Execution(Section):
         "auto", "auto, cpu, cuda, cuda:N or mps.", resume="recorded", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
-        "auto", "fp32; bf16 autocast; or fp16 autocast with loss scaling, on GPUs. Weights are fp32 always. auto: bf16 "
-        "where the processor has instructions for it, else fp32.", resume="recorded",
+        "auto", "fp32; bf16 autocast; or fp16 autocast with loss scaling, on GPUs. Weights are fp32 always. auto: on "
+        "a CPU what a short timing of the model's products shows to be faster, on a GPU bf16 where it has it.",
+        resume="recorded",
     )  # fmt: skip
     loss_scale: float = key(
         1024.0, "First factor of the loss under fp16, which keeps small gradients from vanishing.",

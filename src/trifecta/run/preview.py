@@ -54,18 +54,19 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     from trifecta.execution.device import describe, resolve_device, set_threads
     from trifecta.run import build, rates
     from trifecta.run.feed import Feed
-    from trifecta.run.resolution import check_warmup, resolve, run_name
+    from trifecta.run.resolution import check_warmup, resolve, run_name, with_precision
 
     resolution = resolve(request, notify=lambda what: report(what, None) if report else None)
     recipe = resolution.recipe
     set_threads(recipe.execution.threads)
+    recipe, timed = with_precision(recipe, resolve_device(recipe.execution.device))
     data = build.data_of(recipe, resolution.text, report)
     objective = build.objective_of(recipe, data.tokenizer)
     feed = Feed.of(recipe, objective, data.train, training=True)
     plan = build.plan_of(recipe, len(feed.samples))
     total_steps = plan.total_steps(0, 0)
     vocab_size = objective.vocabulary.size
-    notes = list(data.notes)
+    notes = [*data.notes, *timed]
     if recipe.training.learning_rate is None:
         recipe, why = rates.automatic(recipe, build.count_parameters(recipe, vocab_size), total_steps)
         notes.append(why)

@@ -13,7 +13,7 @@ import torch
 from trifecta.data.sources import Sources
 from trifecta.errors import DataError, RecipeError
 from trifecta.execution.device import resolve_device
-from trifecta.execution.precision import resolve_precision
+from trifecta.execution.precision import resolve_precision, time_products
 from trifecta.optim import custom
 from trifecta.recipe.changes import refused_hash
 from trifecta.recipe.components import Custom, FileTokenizer
@@ -124,13 +124,18 @@ def _written_over(resolved: Resolved, key: str, other: str) -> bool:
 
 
 def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device, resolved: Resolved) -> Recipe:
-    """With device, precision, threads and data paths as they are here and now, so that a resume measures nothing."""
+    """With device, precision, threads and data paths as they are here and now, so that a resume measures nothing.
+
+    A CPU's `auto` precision stays: only a run that hasn't decided it yet measures it.
+    """
+    precision = recipe.execution.precision
+    timed = precision == "auto" and device.type == "cpu"  # by a run that doesn't know it yet
     # --batch-size 8 over a file's auto means 8
     fit = recipe.execution.fit_batch and not _written_over(resolved, "training.batch_size", "execution.fit_batch")
     execution = recipe.execution.model_copy(
         update={
             "device": str(device),
-            "precision": resolve_precision(recipe.execution.precision, device),
+            "precision": resolve_precision(precision, device) if not timed else precision,
             "fit_batch": fit,
             "threads": recipe.execution.threads or torch.get_num_threads(),
         }
@@ -142,6 +147,21 @@ def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device, re
         }
     )
     return recipe.model_copy(update={"execution": execution, "data": data})
+
+
+def with_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, list[str]]:
+    """The recipe with a CPU's `auto` decided by a short timing, and what is to be said of it.
+
+    Models too small to be timed go by the processor's instructions.
+    """
+    execution, model = recipe.execution, recipe.model
+    if execution.precision != "auto":
+        return recipe, []
+    rows = recipe.training.batch_size * build.sequence_length_of(recipe)
+    timing = time_products(rows, model.d_model, model.d_ff, torch.get_num_threads()) if device.type == "cpu" else None
+    precision = resolve_precision("auto", device) if timing is None else timing.faster
+    recipe = recipe.model_copy(update={"execution": execution.model_copy(update={"precision": precision})})
+    return recipe, [] if timing is None else [str(timing)]
 
 
 def _from_anywhere(path: str) -> str:

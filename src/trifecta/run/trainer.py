@@ -26,7 +26,7 @@ from trifecta.run import build, fitting, folder, rates
 from trifecta.run.feed import Feed
 from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
-from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name
+from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name, with_precision
 from trifecta.run.samples import Sample, sample_of
 from trifecta.run.tasks import TaskData
 from trifecta.tokenizers import Tokenizer, fingerprint
@@ -146,6 +146,8 @@ class _Training:
         self.device = resolve_device(self.recipe.execution.device)
         set_threads(self.recipe.execution.threads)
         set_deterministic(self.recipe.training.deterministic)
+        self.recipe, timed = with_precision(self.recipe, self.device)
+        self.notes += timed
         self.objective = build.objective_of(self.recipe, data.tokenizer)
         model = build.model_of(self.recipe, self.objective)
         if self.saved is None and self.recipe.training.init_from is not None:
@@ -202,7 +204,7 @@ class _Training:
         kept = {
             name: getattr(old.execution, name)
             for name in ("device", "precision", "threads")
-            if f"execution.{name}" not in self.resolution.resolved.written
+            if f"execution.{name}" not in self.resolution.resolved.written or getattr(recipe.execution, name) == "auto"
         }
         recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=kept)})
         recipe = fitting.kept(rates.kept(recipe, old), old)
