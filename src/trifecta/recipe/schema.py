@@ -227,6 +227,24 @@ class Execution(Section):
         1, "With gradient_checkpointing: only the first block and every n-th after it computes its activations again.",
         resume="recorded", unit="blocks", ge=1, le=1000,
     )  # fmt: skip
+    attention: Literal["auto", "flash", "efficient", "math", "explicit"] = key(
+        "auto", "What computes attention: one of torch's kernels, or an explicit matrix. auto: torch's choice. Outputs "
+        "are the same up to rounding.", resume="recorded",
+    )  # fmt: skip
+    compile: bool = key(
+        False, "Compile the blocks with torch.compile while training; where that can't be done they run as they are, "
+        "and a note says why.", resume="recorded",
+    )  # fmt: skip
+    compile_backend: Literal["inductor", "aot_eager", "eager", "openxla"] = key(
+        "inductor", "What compiles; inductor needs a C++ compiler, openxla the package torch_xla.", resume="recorded"
+    )
+    tf32: bool = key(
+        False, "Let a GPU round the factors of fp32 products to TF32 (10 bits of mantissa), which is faster.",
+        resume="recorded",
+    )  # fmt: skip
+    cudnn_benchmark: bool = key(
+        False, "Let cuDNN try out its algorithms for each new shape and keep the fastest.", resume="recorded"
+    )
     micro_batch_size: int | None = key(
         None, "Sequences that are computed at once; an update has training.batch_size times "
         "training.gradient_accumulation_steps of them all the same. Where memory runs out it is halved. Default: "

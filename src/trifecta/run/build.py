@@ -13,6 +13,8 @@ from trifecta.data.cache import default_cache_dir
 from trifecta.data.prepare import Prepared, prepare
 from trifecta.data.sources import Sources
 from trifecta.data.units import Unit
+from trifecta.execution.attention import choose_attention, slow_attention
+from trifecta.execution.compile import Tell, compile_blocks
 from trifecta.execution.device import resolve_device
 from trifecta.execution.memory import checkpoint_activations, require_memory
 from trifecta.execution.precision import LossScaler, autocast
@@ -261,8 +263,23 @@ def objective_of(recipe: Recipe, tokenizer: Tokenizer) -> Any:
     return build(OBJECTIVES, recipe.objective.type, "objective", text, **fields(recipe.objective))
 
 
-def module_of(recipe: Recipe, model: Model, objective: Objective) -> LossModule:
-    """Model and objective as the module that the loop runs."""
+def warnings_of(recipe: Recipe, device: torch.device) -> list[str]:
+    """What will work and is likely not meant."""
+    found = slow_attention(device, sequence_length_of(recipe), attention_dropout_of(recipe))
+    return [found] if found else []
+
+
+def attention_dropout_of(recipe: Recipe) -> float:
+    """The rate at attention weights."""
+    rate = recipe.model.attention_dropout
+    return recipe.model.dropout if rate is None else rate
+
+
+def module_of(recipe: Recipe, model: Model, objective: Objective, tell: Tell | None = None) -> LossModule:
+    """Model and objective as the module that the loop runs; compiled where `tell` is there to be told why not."""
+    choose_attention(model, recipe.execution.attention)
+    if recipe.execution.compile and tell is not None:
+        compile_blocks(model.blocks, recipe.execution.compile_backend, tell)
     if recipe.execution.gradient_checkpointing:
         checkpoint_activations(list(model.blocks)[:: recipe.execution.checkpoint_every_n_layers])
     training = recipe.training

@@ -12,6 +12,7 @@ import torch
 
 from trifecta.data.sources import Sources
 from trifecta.errors import DataError, RecipeError
+from trifecta.execution.attention import require_attention
 from trifecta.execution.device import resolve_device
 from trifecta.execution.precision import resolve_precision, time_products
 from trifecta.optim import custom
@@ -105,8 +106,11 @@ def _with_records(tree: Tree, draft: Recipe, device: torch.device) -> Resolution
     )
 
 
+_PLACES = {"execution.device": "on this machine"}
+
+
 def _require_effect(resolved: Resolved, filled: Recipe) -> None:
-    """What is found in the data may silence a key that was written.
+    """What is found in the data, or on the machine, may silence a key that was written.
 
     Raises:
         RecipeError: it does.
@@ -114,7 +118,9 @@ def _require_effect(resolved: Resolved, filled: Recipe) -> None:
     before = silenced(resolved.recipe)
     for rule in silenced(filled):
         if rule not in before and rule.key in resolved.written:
-            raise RecipeError(f"{rule.key} can't take effect on this data: {rule.because}", fix=rule.fix)
+            raise RecipeError(
+                f"{rule.key} can't take effect {_PLACES.get(rule.by[0], 'on this data')}: {rule.because}", fix=rule.fix
+            )
 
 
 def _written_over(resolved: Resolved, key: str, other: str) -> bool:
@@ -140,6 +146,10 @@ def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device, re
             "threads": recipe.execution.threads or torch.get_num_threads(),
         }
     )
+    require_attention(
+        execution.attention, device, dropout=build.attention_dropout_of(recipe), trained_bias=recipe.model.type == "t5"
+    )
+    _require_effect(resolved, recipe.model_copy(update={"execution": execution}))
     data = recipe.data.model_copy(
         update={
             "paths": [_from_anywhere(path) for path in text.lasting_paths],

@@ -18,7 +18,7 @@ from trifecta.data.packing import Windows
 from trifecta.data.prepare import Prepared
 from trifecta.errors import CheckpointError, DataError, RecipeError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
-from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads
+from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads, switches
 from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
 from trifecta.recipe.schema import Recipe
@@ -101,6 +101,8 @@ def iterate(
         stack.callback(set_deterministic, torch.are_deterministic_algorithms_enabled())
         run = _Training(place, resolution, data, resume, hooks, report)
         stack.enter_context(keep_freed_memory(run.device))
+        execution = run.recipe.execution
+        stack.enter_context(switches(tf32=execution.tf32, cudnn_benchmark=execution.cudnn_benchmark))
         stop = stack.enter_context(stop_on_signals())
         yield from run.reports(stop)
         progress = run.state.progress
@@ -156,7 +158,7 @@ class _Training:
         self.model = model
         optimizers, ema = build.optimizers_of(self.recipe, model), build.ema_of(self.recipe, model)
         self.state = TrainState(model, optimizers, Progress(), ema)
-        self.module = build.module_of(self.recipe, model, self.objective)
+        self.module = build.module_of(self.recipe, model, self.objective, self._note)
         self.root = place / folder.CHECKPOINTS
         self._restore()
         self.feed = Feed.of(self.recipe, self.objective, data.train, training=True)
@@ -174,11 +176,19 @@ class _Training:
             parameters = sum(parameter.numel() for parameter in model.parameters())
             self.recipe, why = rates.automatic(self.recipe, parameters, self.total_steps)
             self.notes.append(why)
+        self.notes += build.warnings_of(self.recipe, self.device)
         check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
         self._check_end()
         self.hooks = hooks
         self.tell = guarded(report, lambda event: self.emit(event))
         self.notes += recorded
+
+    def _note(self, what: str) -> None:
+        """Says it in the journal, now or when that begins."""
+        if hasattr(self, "emit"):
+            self.emit({"event": "note", "message": what})
+        else:
+            self.notes.append(what)
 
     def _saved(self, resume: Resume) -> checkpoint.Checkpoint | None:
         """The checkpoint to go on from, if there is one and it is wanted."""
