@@ -135,7 +135,7 @@ def expected_of(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tupl
     from trifecta.data.packing import Windows
     from trifecta.inspection.estimate import estimate
     from trifecta.inspection.rows import enough, measure_rows
-    from trifecta.objectives.loss import CHUNK_ELEMENTS
+    from trifecta.objectives.loss import chunk_rows
     from trifecta.run import build
 
     recipe = build.as_computed(recipe)
@@ -154,7 +154,7 @@ def expected_of(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tupl
         optimizer=training.optimizer.type,
         autocast=None if recipe.execution.precision == "fp32" else torch.bfloat16,
         device=device,
-        logit_rows=max(1, CHUNK_ELEMENTS // max(1, vocab_size)),
+        logit_rows=chunk_rows(max(1, vocab_size)),
     )
     return expected, rows
 
