@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).parents[2]))
 from benchmarks.memory import measure
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel counts resident memory")
