@@ -82,6 +82,17 @@ class UnsafeError(TrifectaError):
     exit_code = 7
 
 
+_MEMORY_SIGNS = ("DefaultCPUAllocator", "not enough memory", "out of memory", "could not create a primitive")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Python's own error, or one of torch's, which are known by their names and texts: torch isn't loaded for this."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (type(error).__name__ == "OutOfMemoryError" or any(sign in str(error) for sign in _MEMORY_SIGNS))
+    )
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'cosine'?` for the nearest of the known names, or an empty string.
 

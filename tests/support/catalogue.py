@@ -30,6 +30,7 @@ FAULTS = {
     23: "State of another format",
     24: "SIGTERM",
     25: "Ctrl-C, once and twice",
+    27: "Out of memory",
     31: "Loss that isn't finite",
     32: "One NaN in a gradient",
     33: "fp16 overflow down to the smallest scale",

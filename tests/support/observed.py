@@ -46,15 +46,15 @@ def observe(
 
     flags = {key: ("test", value) for key, value in (written or {}).items()}
     request = Request(base=dict(settings), flags=flags)
-    seen["scaler"] = _scales(request)
     with patch.context() as patched, _switches_restored():
         patched.setattr(trainer.build, "module_of", _watching(seen, trainer.build.module_of))
         console = PlainConsole(spoken)
         before = set(Path.cwd().rglob("*"))
         try:
+            seen["scaler"] = _scales(request)
             trainer.train(request, out=out, hooks=[hook])
         except TrifectaError as error:
-            seen["error"] = f"{type(error).__name__}: {error.what}".replace(str(out), "")
+            seen["error"] = f"{type(error).__name__}: {error}".replace(str(out), "")
         if "module" in seen:
             seen["update"].append(_hash(seen.pop("module").state_dict()))
     seen["console"] = [line.split(" | ")[:2] for line in spoken.getvalue().splitlines() if " | Loss" in line]
@@ -82,8 +82,10 @@ def _note(seen: Observed, event: dict[str, Any]) -> None:
 def _watching(seen: Observed, make: Callable[..., Any]) -> Callable[..., Any]:
     """`build.module_of`, whose module tells what goes through it."""
 
-    def made(recipe: Any, model: Any, objective: Any) -> Any:
-        module = make(recipe, model, objective)
+    def made(recipe: Any, model: Any, *others: Any) -> Any:
+        module = make(recipe, model, *others)
+        compiled = [part.forward for part in module.modules() if hasattr(part.forward, "backend")]
+        seen["switches"].add((len(compiled), *{forward.backend for forward in compiled}))
         named = [(name, tuple(p.shape), p.requires_grad) for name, p in module.named_parameters()]
         seen["graph"] = [repr(model), named, [(name, tuple(b.shape)) for name, b in module.named_buffers()]]
         seen["init"] = _hash(module.state_dict())

@@ -36,7 +36,7 @@ from trifecta.cli import (
     tokenizer,
     train,
 )
-from trifecta.errors import TrifectaError
+from trifecta.errors import TrifectaError, is_out_of_memory
 from trifecta.tracking.terminal import visible
 
 EXIT_CODES = (
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(_system_error(error), 6, debug)
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return _fail(_out_of_memory(error), 6, debug)
         return _fail(_internal(error, arguments, debug), 1, debug)
     except BaseException as error:  # a panic in a library written in Rust isn't an Exception
@@ -147,15 +147,6 @@ def _run(arguments: Sequence[str]) -> int:
     except UsageError as error:
         return _fail(_usage(error), 2, debug=False)
     return 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Python's own error, or one of torch's, which are known by their texts: torch isn't loaded for this."""
-    signs = ("DefaultCPUAllocator", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and (type(error).__name__ == "OutOfMemoryError" or any(sign in str(error) for sign in signs))
-    )
 
 
 def _out_of_memory(error: Exception) -> str:

@@ -81,7 +81,23 @@ SequenceLength = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(metavar="N", help="Passes over the text.", rich_help_panel=_TRAINING)]
 MaxSteps = Annotated[int | None, typer.Option(metavar="N", help="Updates at most.", rich_help_panel=_TRAINING)]
-BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Sequences in a batch.", rich_help_panel=_TRAINING)]
+
+
+def whole_or_auto(text: str) -> Any:
+    """A whole number, or auto."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto") from None
+
+
+BatchSize = Annotated[
+    Any,
+    typer.Option(
+        metavar="N", help="Sequences in a batch; auto: as many at once as fit.", parser=whole_or_auto,
+        rich_help_panel=_TRAINING,
+    ),
+]  # fmt: skip
 LearningRate = Annotated[
     float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_TRAINING)
 ]

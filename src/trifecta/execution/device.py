@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -47,6 +49,21 @@ def set_deterministic(deterministic: bool) -> None:
     if deterministic == torch.are_deterministic_algorithms_enabled():
         return  # telling torch again would import its compiler, two seconds
     torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def switches(*, tf32: bool, cudnn_benchmark: bool) -> Iterator[None]:
+    """Inside, a GPU's fp32 products may be rounded to TF32, and cuDNN may try out its algorithms; then as before."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    if tf32:
+        matmul.allow_tf32 = cudnn.allow_tf32 = True
+    if cudnn_benchmark:
+        cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
 
 
 def describe(device: torch.device) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +36,27 @@ def require_memory(needed_bytes: int, device: torch.device, what: str) -> None:
             fix="lower model.d_model, model.num_layers, model.d_ff or tokenizer.vocab_size; `trifecta check` shows "
             "what each part needs",
         )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process may still take, or has of the device already; None where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    free = []
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):  # a container's own limit
+        group = Path("/sys/fs/cgroup")
+        free.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return max(0, min(free)) if free else None
+
+
+def release(device: torch.device) -> None:
+    """Gives back what nothing uses any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3

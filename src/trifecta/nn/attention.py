@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trifecta.errors import ResourceError
 from trifecta.nn.dropout import Dropout, dropout
 from trifecta.nn.position import causal_bias, rotate
 
 _SLOW_BF16_BELOW = 256
 """Queries from which on a CPU's fused kernel is faster in bf16 than in fp32, backward pass included (8 x 6 heads of 64:
 37 against 35 ms; 12 x 4 heads of 32 and 64 queries: 10.6 against 1.9 ms)."""
+
+
+Kernel = Literal["auto", "flash", "efficient", "math"]
+"""Which of torch's kernels computes fused attention; auto: torch's own choice."""
 
 
 class LayerCache(Protocol):
@@ -68,6 +73,7 @@ class Attention(nn.Module):
         super().__init__()
         self.head_width = head_width or d_model // num_heads
         self.dropout, self.explicit, self.causal, self.scale = dropout, explicit, causal, scale
+        self.kernel: Kernel = "auto"
         self.query = nn.Linear(d_model, num_heads * self.head_width, bias=bias)
         self.key = nn.Linear(d_model, num_kv_heads * self.head_width, bias=bias)
         self.value = nn.Linear(d_model, num_kv_heads * self.head_width, bias=bias)
@@ -98,7 +104,7 @@ class Attention(nn.Module):
         mixed_BHTK = attend(
             q_BTHK.transpose(1, 2), k_BHSK, v_BHSK, bias,
             dropout_rate=self.dropout if self.training else 0.0, explicit=self.explicit, causal=self.causal,
-            scale=self.scale,
+            scale=self.scale, kernel=self.kernel,
         )  # fmt: skip
         out: Tensor = self.out_dropout(self.out(mixed_BHTK.transpose(1, 2).flatten(2)))
         return out
@@ -125,33 +131,58 @@ def attend(
     explicit: bool = False,
     causal: bool = True,
     scale: float | None = None,
+    kernel: Kernel = "auto",
 ) -> Tensor:
     """Scaled dot-product attention, (B, H, T, K).
 
     With a bias nothing else is masked. Without one and causal, the T queries are the last of the S positions.
 
     On a CPU the fused kernel knows no dropout and torch would fall back to a slow path, so the explicit one serves.
+
+    Raises:
+        ResourceError: the kernel that was asked for can't compute this here.
     """
     T, S = q_BHTK.shape[2], k_BHSK.shape[2]
-    if explicit or (dropout_rate and q_BHTK.device.type == "cpu"):
+    if explicit or (dropout_rate and q_BHTK.device.type == "cpu" and kernel == "auto"):
         if bias is None and causal:
             bias = causal_bias(T, S, q_BHTK)
         return _attend_explicitly(q_BHTK, k_BHSK, v_BHSK, bias, dropout_rate, scale)
     if bias is None and causal and 1 < T < S:
         bias = causal_bias(T, S, q_BHTK)
     fused = partial(
-        F.scaled_dot_product_attention,
+        F.scaled_dot_product_attention if kernel == "auto" else partial(_by_kernel, kernel),
         dropout_p=dropout_rate,
-        is_causal=bias is None and causal and 1 < T == S,
+        is_causal=bool(bias is None and causal and 1 < T == S),  # a symbol where lengths are compiled as such
         scale=scale,
         enable_gqa=q_BHTK.shape[1] != k_BHSK.shape[1],  # faster than repeating the heads: 1.46 against 1.86 ms
     )
+    if kernel != "auto" and bias is not None and bias.dim() == 3:
+        bias = bias[None]  # of (H, T, S) the fused kernels know nothing
     slow = q_BHTK.device.type == "cpu" and v_BHSK.dtype == torch.bfloat16 and T < _SLOW_BF16_BELOW
     if slow and torch.is_grad_enabled():
         with torch.autocast("cpu", enabled=False):
             bias = None if bias is None else bias.float()
             return fused(q_BHTK.float(), k_BHSK.float(), v_BHSK.float(), bias).to(v_BHSK.dtype)
     return fused(q_BHTK, k_BHSK, v_BHSK, None if bias is None else bias.to(q_BHTK.dtype))
+
+
+def _by_kernel(kernel: Kernel, *args: Any, **kwargs: Any) -> Tensor:
+    """Torch's fused attention, computed by one of its kernels and by no other."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    backends = {
+        "flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH,
+    }  # fmt: skip
+    try:
+        with sdpa_kernel(backends[kernel]):
+            return F.scaled_dot_product_attention(*args, **kwargs)
+    except RuntimeError as error:
+        if "No available kernel" not in str(error) and "No viable backend" not in str(error):
+            raise
+        raise ResourceError(
+            f"the attention kernel {kernel!r} can't compute this model's attention on {args[0].device.type}",
+            fix="set execution.attention to auto",
+        ) from error
 
 
 def _attend_explicitly(

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from trifecta.types import IGNORE, Batch, LossSum
 
 CHUNK_ELEMENTS = 1 << 22
-"""Most logits that exist at once: 16 MB in fp32. Twice as many took more time on a CPU, and 100 MB more."""
+"""Most logits that exist at once: 16 MB in fp32; up to four times as many, so that products have LEAST_ROWS rows."""
+LEAST_ROWS = 128
+"""The gradient of the head's weight is read and written once for each chunk, so chunks of few rows are slow."""
+
+
+def chunk_rows(vocab_size: int, chunk_elements: int | None = None) -> int:
+    """Positions whose logits exist at once."""
+    if chunk_elements is not None:
+        return max(1, chunk_elements // vocab_size)
+    return max(1, CHUNK_ELEMENTS // vocab_size, min(LEAST_ROWS, 4 * CHUNK_ELEMENTS // vocab_size))
+
 
 Head = Callable[[torch.Tensor], torch.Tensor]
 
@@ -87,7 +98,7 @@ def cross_entropy_sum(
     *,
     vocab_size: int,
     supervised: int,
-    chunk_elements: int = CHUNK_ELEMENTS,
+    chunk_elements: int | None = None,
     right: Right | None = None,
     penalties: Penalties = NO_PENALTIES,
 ) -> torch.Tensor:
@@ -99,8 +110,8 @@ def cross_entropy_sum(
         head_parameters: every parameter that `head` uses.
         vocab_size: V, the number of logits at a position.
         supervised: how many targets aren't IGNORE (the batch knows, so a GPU needn't be asked).
-        chunk_elements: most logits at once; larger inputs are done in pieces whose gradients are computed during the
-            forward pass, so that B x T x V logits never exist.
+        chunk_elements: most logits at once, not the usual number; larger inputs are done in pieces whose gradients are
+            computed during the forward pass, so that B x T x V logits never exist.
         right: told every position's scores, to count those whose likeliest token is the target.
         penalties: added at each supervised position.
     """
@@ -111,7 +122,7 @@ def cross_entropy_sum(
     if supervised < targets_N.numel():
         positions = (targets_N != IGNORE).nonzero().squeeze(1)
         hidden_ND, targets_N = hidden_ND[positions], targets_N[positions]
-    rows = max(1, chunk_elements // vocab_size)
+    rows = chunk_rows(vocab_size, chunk_elements)
     if not torch.is_grad_enabled():
         starts = range(0, hidden_ND.size(0), rows)
         pieces = [_chunk_loss(hidden_ND[i : i + rows], targets_N[i : i + rows], head, right, penalties) for i in starts]
@@ -180,6 +191,70 @@ def guessed_loss(
     return LossSum({term: (total, count)}, {"accuracy": (right.number, right.total)})
 
 
+class _InPlace(TorchFunctionMode):
+    """Inside, gradients of the weights of linear layers are added to sums that are there already.
+
+    A matrix of V rows would else be made anew for each chunk, and then added: more bytes than the logits themselves.
+
+    Args:
+        sums: by the id of the weight.
+    """
+
+    def __init__(self, sums: Mapping[int, torch.Tensor]):
+        super().__init__()
+        self._sums = sums
+        self._cast: dict[int, torch.Tensor] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.linear and len(args) > 1 and id(args[1]) in self._sums:
+            x, weight, *bias = args
+            bias = bias or [(kwargs or {}).get("bias")]
+            if torch.is_autocast_enabled(x.device.type):
+                x = x.to(torch.get_autocast_dtype(x.device.type))
+            if id(weight) not in self._cast:
+                self._cast[id(weight)] = weight.detach().to(x.dtype)
+            scores = _Linear.apply(x, self._cast[id(weight)], self._sums[id(weight)])  # type: ignore[no-untyped-call]
+            return scores if bias[0] is None else scores + bias[0].to(scores.dtype)
+        return func(*args, **(kwargs or {}))
+
+
+class _WithSlopes(torch.autograd.Function):
+    """A scalar whose gradient is known; slopes given to torch.autograd.grad would import its compiler, two seconds."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: torch.Tensor, slopes_NV: torch.Tensor) -> torch.Tensor:
+        ctx.slopes = slopes_NV
+        return logits_NV.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
+        del grad_outputs
+        slopes_NV, ctx.slopes = ctx.slopes, None
+        return slopes_NV, None
+
+
+class _Linear(torch.autograd.Function):
+    """x W^T; in the backward pass the gradient of W goes to a sum."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: torch.Tensor, weight_VD: torch.Tensor, sum_VD: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x_ND, weight_VD)
+        ctx.sum = sum_VD
+        return x_ND @ weight_VD.T
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
+        x_ND, weight_VD = ctx.saved_tensors
+        slopes_NV = grad_outputs[0]
+        if slopes_NV.dtype == ctx.sum.dtype:
+            ctx.sum.addmm_(slopes_NV.T, x_ND)
+        else:
+            ctx.sum += slopes_NV.T @ x_ND
+        return slopes_NV @ weight_VD, None, None
+
+
 class _ChunkedLoss(torch.autograd.Function):
     """Loss and gradients of each chunk in the forward pass; the backward pass only scales them."""
 
@@ -192,19 +267,23 @@ class _ChunkedLoss(torch.autograd.Function):
         hidden_grad = torch.empty_like(hidden_ND)
         trained = [p for p in parameters if p.requires_grad]
         parameter_grads = [torch.zeros_like(p) for p in trained]
+        in_place = _InPlace({id(p): sum_ for p, sum_ in zip(trained, parameter_grads, strict=True) if p.dim() == 2})
         for start in range(0, hidden_ND.size(0), rows):
             piece = slice(start, start + rows)
-            with torch.enable_grad():
+            with torch.enable_grad(), in_place:
                 chunk = hidden_ND[piece].detach().requires_grad_()
                 logits_NV = head(chunk)
             if right is not None:
                 right.add(logits_NV, targets_N[piece])
             loss, slopes_NV = _loss_and_slopes(logits_NV.detach(), targets_N[piece], penalties)
-            gradients = torch.autograd.grad(logits_NV, [chunk, *trained], slopes_NV)
-            del logits_NV, slopes_NV  # before the next chunk makes its own
+            with torch.enable_grad():
+                known = _WithSlopes.apply(logits_NV, slopes_NV)  # type: ignore[no-untyped-call]
+            gradients = torch.autograd.grad(known, [chunk, *trained], allow_unused=True)
+            del logits_NV, slopes_NV, known  # before the next chunk makes its own
             hidden_grad[piece] = gradients[0]
             for sum_, gradient in zip(parameter_grads, gradients[1:], strict=True):
-                sum_ += gradient
+                if gradient is not None:  # else it is in the sum already
+                    sum_ += gradient
             total += loss
         of_trained = iter(parameter_grads)
         ctx.gradients = (hidden_grad, [next(of_trained) if p.requires_grad else None for p in parameters])

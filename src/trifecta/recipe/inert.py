@@ -119,6 +119,15 @@ def wants_synonyms(recipe: Recipe) -> bool:
     return changes_words(recipe) and bool(recipe.data.augment.replace or recipe.data.augment.insert)
 
 
+def _no_micro_batch(recipe: Recipe) -> bool:
+    micro, training = recipe.execution.micro_batch_size, recipe.training
+    return recipe.execution.fit_batch or (micro or 0) > training.batch_size * training.gradient_accumulation_steps
+
+
+def _no_cuda(recipe: Recipe) -> bool:
+    return recipe.execution.device in ("cpu", "mps")
+
+
 OWN_RISE = ("one_cycle", "cosine_decay")
 """Schedules that training.warmup_steps doesn't move."""
 
@@ -220,6 +229,19 @@ INERT: tuple[Inert, ...] = (
     Inert("execution.checkpoint_every_n_layers", ("execution.gradient_checkpointing",),
           lambda r: not r.execution.gradient_checkpointing,
           "no activations are computed again", "set execution.gradient_checkpointing to true, or remove it"),
+    Inert("execution.attention", ("model.attention",),
+          lambda r: r.model.attention == "explicit" and r.execution.attention not in ("auto", "explicit"),
+          "the model's attention is an explicit matrix", "remove it, or set model.attention to fused"),
+    Inert("execution.compile_backend", ("execution.compile",), lambda r: not r.execution.compile,
+          "nothing is compiled", "set execution.compile to true, or remove it"),
+    Inert("execution.tf32", ("execution.device",), lambda r: r.execution.tf32 and _no_cuda(r),
+          "only CUDA devices have it", "remove it"),
+    Inert("execution.cudnn_benchmark", ("execution.device", "training.deterministic"),
+          lambda r: r.execution.cudnn_benchmark and (_no_cuda(r) or r.training.deterministic),
+          "only CUDA devices have it, and a deterministic run tries nothing out", "remove it"),
+    Inert("execution.micro_batch_size",
+          ("execution.fit_batch", "training.batch_size", "training.gradient_accumulation_steps"), _no_micro_batch,
+          "it is measured, or an update has fewer sequences", "choose a smaller number, or remove it"),
     Inert("training.label_smoothing", ("objective.type",), _no_smoothing,
           "numbers and places in a text have no neighbours to share with", "remove it"),
     Inert("training.z_loss", ("objective.type",),

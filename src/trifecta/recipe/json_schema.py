@@ -34,6 +34,8 @@ def json_schema() -> dict[str, Any]:
         {"enum": list(VALUE_NAMES[RATE])},
         {"type": "string", "pattern": _OBJECTS[SCHEDULER]},
     ]
+    batch_size = definitions["Training"]["properties"]["batch_size"]
+    batch_size["anyOf"] = [{name: batch_size.pop(name) for name in ("type", "minimum")}, {"enum": ["auto"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "trifecta recipe"}
 
 

@@ -22,6 +22,7 @@ Leaf = tuple[str, Path, Node]
 
 OPTIMIZER, SCHEDULER, RATE = "training.optimizer", "training.scheduler", "training.learning_rate"
 
+BATCH_SIZE, FIT_BATCH = "training.batch_size", ("execution", "fit_batch")
 NAMED_NULLS: Mapping[str, str] = {RATE: "auto"}
 """What is written where a key's value is None and a bare null would be taken for a value that was forgotten."""
 
@@ -67,7 +68,9 @@ def lowered(key: str, path: Path, leaf: Node) -> Iterator[Leaf]:
     """
     spelling = ".".join(path)
     text = leaf.value
-    if not isinstance(text, str) or key not in (OPTIMIZER, SCHEDULER, RATE):
+    if key == BATCH_SIZE and text == "auto":
+        yield spelling, FIT_BATCH, replace(leaf, value=True)
+    elif not isinstance(text, str) or key not in (OPTIMIZER, SCHEDULER, RATE):
         yield spelling, path, leaf
     elif "(" in text:
         call = parse(text, leaf.origin)

@@ -145,7 +145,10 @@ class Training(Section):
         None, "Parts of the run, one after the other, instead of epochs and max_steps: short sequences in large "
         "batches first, say. The learning rate has one schedule over all of them.", resume="refused", min_length=1,
     )  # fmt: skip
-    batch_size: int = key(32, "Sequences in one micro-batch.", resume="recorded", unit="sequences", ge=1)
+    batch_size: int = key(
+        32, "Sequences in one micro-batch. auto: as many at once as fit, in updates of as many "
+        "as the preset says (execution.fit_batch).", resume="recorded", unit="sequences", ge=1,
+    )  # fmt: skip
     gradient_accumulation_steps: int = key(1, "Micro-batches in one update.", resume="recorded", ge=1)
     learning_rate: float | None = key(
         3e-4, "Peak learning rate; auto: by the model's size, the optimizer and the length of the run, a "
@@ -255,8 +258,9 @@ class Execution(Section):
         "auto", "auto, cpu, cuda, cuda:N or mps.", resume="recorded", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
-        "auto", "fp32; bf16 autocast; or fp16 autocast with loss scaling, on GPUs. Weights are fp32 always. auto: bf16 "
-        "where the processor has instructions for it, else fp32.", resume="recorded",
+        "auto", "fp32; bf16 autocast; or fp16 autocast with loss scaling, on GPUs. Weights are fp32 always. auto: on "
+        "a CPU what a short timing of the model's products shows to be faster, on a GPU bf16 where it has it.",
+        resume="recorded",
     )  # fmt: skip
     loss_scale: float = key(
         1024.0, "First factor of the loss under fp16, which keeps small gradients from vanishing.",
@@ -278,6 +282,33 @@ class Execution(Section):
     checkpoint_every_n_layers: int = key(
         1, "With gradient_checkpointing: only the first block and every n-th after it computes its activations again.",
         resume="recorded", unit="blocks", ge=1, le=1000,
+    )  # fmt: skip
+    attention: Literal["auto", "flash", "efficient", "math", "explicit"] = key(
+        "auto", "What computes attention: one of torch's kernels, or an explicit matrix. auto: torch's choice. Outputs "
+        "are the same up to rounding.", resume="recorded",
+    )  # fmt: skip
+    compile: bool = key(
+        False, "Compile the blocks with torch.compile while training; where that can't be done they run as they are, "
+        "and a note says why.", resume="recorded",
+    )  # fmt: skip
+    compile_backend: Literal["inductor", "aot_eager", "eager", "openxla"] = key(
+        "inductor", "What compiles; inductor needs a C++ compiler, openxla the package torch_xla.", resume="recorded"
+    )
+    tf32: bool = key(
+        False, "Let a GPU round the factors of fp32 products to TF32 (10 bits of mantissa), which is faster.",
+        resume="recorded",
+    )  # fmt: skip
+    cudnn_benchmark: bool = key(
+        False, "Let cuDNN try out its algorithms for each new shape and keep the fastest.", resume="recorded"
+    )
+    micro_batch_size: int | None = key(
+        None, "Sequences that are computed at once; an update has training.batch_size times "
+        "training.gradient_accumulation_steps of them all the same. Where memory runs out it is halved. Default: "
+        "training.batch_size.", resume="recorded", unit="sequences", ge=1,
+    )  # fmt: skip
+    fit_batch: bool = key(
+        False, "Measure once, at the start, how many sequences fit at once and pay: that is then micro_batch_size. "
+        "training.batch_size: auto is another way to write it.", resume="recorded",
     )  # fmt: skip
     threads: int | None = key(None, "CPU threads. Default: what torch chooses.", resume="recorded", ge=1, le=1024)
 

@@ -13,6 +13,8 @@ from trifecta.data.cache import default_cache_dir
 from trifecta.data.prepare import Prepared, prepare, prepare_corpora
 from trifecta.data.sources import Sources
 from trifecta.data.units import Unit
+from trifecta.execution.attention import choose_attention, slow_attention
+from trifecta.execution.compile import Tell, compile_blocks
 from trifecta.execution.device import resolve_device
 from trifecta.execution.memory import checkpoint_activations, require_memory
 from trifecta.execution.precision import LossScaler, autocast
@@ -249,7 +251,23 @@ def plan_of(recipe: Recipe, samples: int) -> Plan:
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         epochs=training.epochs,
         max_steps=training.max_steps,
+        micro_batch_size=recipe.execution.micro_batch_size,
     )
+
+
+def rows_at_once(recipe: Recipe) -> int:
+    """Samples of a batch that isn't trained on: training.batch_size, or fewer where so many don't fit."""
+    return min(recipe.training.batch_size, recipe.execution.micro_batch_size or recipe.training.batch_size)
+
+
+def as_computed(recipe: Recipe) -> Recipe:
+    """The same updates, with what is computed at once as training.batch_size."""
+    micro, training = recipe.execution.micro_batch_size, recipe.training
+    if micro is None:
+        return recipe
+    steps = -(-training.batch_size * training.gradient_accumulation_steps // micro)
+    training = training.model_copy(update={"batch_size": micro, "gradient_accumulation_steps": steps})
+    return recipe.model_copy(update={"training": training})
 
 
 NO_WARMUP = ("one_cycle", "exponential_decay", "cosine_decay", "piecewise_constant_decay")
@@ -289,8 +307,23 @@ def objective_of(recipe: Recipe, tokenizer: Tokenizer) -> Any:
     return build(OBJECTIVES, recipe.objective.type, "objective", text, **fields(recipe.objective))
 
 
-def module_of(recipe: Recipe, model: Model, objective: Objective) -> LossModule:
-    """Model and objective as the module that the loop runs."""
+def warnings_of(recipe: Recipe, device: torch.device) -> list[str]:
+    """What will work and is likely not meant."""
+    found = slow_attention(device, sequence_length_of(recipe), attention_dropout_of(recipe))
+    return [found] if found else []
+
+
+def attention_dropout_of(recipe: Recipe) -> float:
+    """The rate at attention weights."""
+    rate = recipe.model.attention_dropout
+    return recipe.model.dropout if rate is None else rate
+
+
+def module_of(recipe: Recipe, model: Model, objective: Objective, tell: Tell | None = None) -> LossModule:
+    """Model and objective as the module that the loop runs; compiled where `tell` is there to be told why not."""
+    choose_attention(model, recipe.execution.attention)
+    if recipe.execution.compile and tell is not None:
+        compile_blocks(model.blocks, recipe.execution.compile_backend, tell)
     if recipe.execution.gradient_checkpointing:
         checkpoint_activations(list(model.blocks)[:: recipe.execution.checkpoint_every_n_layers])
     training = recipe.training

@@ -78,7 +78,7 @@ def evaluate_task(
     figures: Figures = result.metrics
     if recipe.objective.type in PREDICTORS:
         texts = [judge.unlabelled(record) for record in records]
-        predictions = predict_records(run, texts, batch_size=recipe.training.batch_size, progress=progress, **writing)
+        predictions = predict_records(run, texts, batch_size=build.rows_at_once(recipe), progress=progress, **writing)
         figures = judge.figures(objective, records, predictions)
     return {
         "run": path, "step": run.step, "data": what, "records": len(records),

@@ -242,7 +242,7 @@ def measure(
     total, what = max(1, len(feed.samples)), "evaluating" if attack is None else "attacking"
     result = run_evaluation(
         module,
-        feed.in_order(run.recipe.training.batch_size),
+        feed.in_order(build.rows_at_once(run.recipe)),
         device=run.device,
         autocast=build.autocast_of(run.recipe, run.device),
         text_bytes=text_bytes,

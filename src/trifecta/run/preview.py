@@ -55,21 +55,25 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     from trifecta.execution.device import describe, resolve_device, set_threads
     from trifecta.run import build, rates
     from trifecta.run.feed import Feeds
-    from trifecta.run.resolution import check_warmup, resolve, run_name
+    from trifecta.run.resolution import check_warmup, resolve, run_name, with_precision
 
     resolution = resolve(request, notify=lambda what: report(what, None) if report else None)
     recipe = resolution.recipe
     set_threads(recipe.execution.threads)
+    recipe, timed = with_precision(recipe, resolve_device(recipe.execution.device))
     data = build.data_of(recipe, resolution.text, report)
     objective = build.objective_of(recipe, data.tokenizer)
     feeds = Feeds.of(recipe, objective, data.train, data.tokenizer).phases
     feed, plan = feeds[0], build.course_of(recipe, [len(feed.samples) for feed in feeds])
     total_steps = plan.total_steps(0, 0)
     vocab_size = objective.vocabulary.size
-    notes = list(data.notes)
+    notes = [*data.notes, *timed]
     if recipe.training.learning_rate is None:
         recipe, why = rates.automatic(recipe, build.count_parameters(recipe, vocab_size), total_steps)
         notes.append(why)
+    notes += build.warnings_of(recipe, torch.device(recipe.execution.device))
+    if recipe.execution.fit_batch:
+        notes.append("batch size auto: how many sequences are computed at once is measured when the run starts")
     check_warmup(recipe, resolution.resolved, total_steps)
     device = resolve_device(recipe.execution.device)
     costs = [_cost(phase, feed, vocab_size, str(device), len(data.train) - 1)
@@ -103,7 +107,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
         "steps": {
             **steps,
             "samples_per_epoch": len(feed.samples),
-            "based_on": _basis(recipe, rows),
+            "based_on": _basis(build.as_computed(recipe), rows),
             "steps_per_epoch": plan.steps_per_epoch,
             "warmup_steps": build.warmup_steps_of(recipe, total_steps),
             "total_steps": total_steps,
@@ -136,7 +140,7 @@ def _cost(recipe: Recipe, feed: Any, vocab_size: int, device: str, tokens: int) 
     """tokens: of an epoch of full rows."""
     from trifecta.run import build
 
-    expected, rows = _expected(recipe, feed, vocab_size, device)
+    expected, rows = expected_of(recipe, feed, vocab_size, device)
     if rows is None:
         return _Cost(expected, rows, expected.tokens_per_step, tokens, expected.seconds_per_step)
     tokens = round(rows.tokens * len(feed.samples))
@@ -155,7 +159,7 @@ def _seconds(recipe: Recipe, feeds: Any, costs: list[_Cost], total_steps: int) -
     return sum(cost.step_seconds * plan.total_steps(0, 0) for cost, plan in zip(costs, plans, strict=True))
 
 
-def _expected(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[Estimate, Rows | None]:
+def expected_of(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[Estimate, Rows | None]:
     """What an update costs, and the rows on which that is based; None where every row is full.
 
     Where samples differ in length, the costs are those of the largest of the first micro-batches.
@@ -164,9 +168,10 @@ def _expected(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[
 
     from trifecta.inspection.estimate import estimate
     from trifecta.inspection.rows import enough, measure_rows
-    from trifecta.objectives.loss import CHUNK_ELEMENTS
+    from trifecta.objectives.loss import chunk_rows
     from trifecta.run import build
 
+    recipe = build.as_computed(recipe)
     training, rows = recipe.training, None
     if not feed.full_rows and not getattr(feed.objective, "lazy", False):
         rows = measure_rows(feed.first(training.batch_size, enough(training.batch_size)))
@@ -182,7 +187,7 @@ def _expected(recipe: Recipe, feed: Any, vocab_size: int, device: str) -> tuple[
         optimizer=training.optimizer.type,
         autocast=None if recipe.execution.precision == "fp32" else torch.bfloat16,
         device=device,
-        logit_rows=max(1, CHUNK_ELEMENTS // max(1, vocab_size)),
+        logit_rows=chunk_rows(max(1, vocab_size)),
     )
     return expected, rows
 

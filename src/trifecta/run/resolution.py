@@ -12,8 +12,9 @@ import torch
 
 from trifecta.data.sources import Sources
 from trifecta.errors import DataError, RecipeError
+from trifecta.execution.attention import require_attention
 from trifecta.execution.device import resolve_device
-from trifecta.execution.precision import resolve_precision
+from trifecta.execution.precision import resolve_precision, time_products
 from trifecta.optim import custom
 from trifecta.recipe.changes import refused_hash
 from trifecta.recipe.components import Custom, FileTokenizer
@@ -86,7 +87,7 @@ def _with_text(tree: Tree, draft: Recipe, notify: Callable[[str], None]) -> Reso
     resolved = tree.resolve(Facts(characters=text.scan().characters, device=device.type))
     if resolved.recipe.tokenizer.type != draft.tokenizer.type:
         text = build.sources(resolved.recipe.data, resolved.recipe.tokenizer.type)
-    return Resolution(_concrete(resolved.recipe, text, device), resolved, text, tree.preset)
+    return Resolution(_concrete(resolved.recipe, text, device, resolved), resolved, text, tree.preset)
 
 
 def _with_records(tree: Tree, draft: Recipe, device: torch.device) -> Resolution:
@@ -98,15 +99,18 @@ def _with_records(tree: Tree, draft: Recipe, device: torch.device) -> Resolution
     filled = resolved.recipe.model_copy(update={"objective": objective})
     _require_effect(resolved, filled)
     return Resolution(
-        _concrete(filled, text, device),
+        _concrete(filled, text, device, resolved),
         resolved,
         text,
         tree.preset,
     )
 
 
+_PLACES = {"execution.device": "on this machine"}
+
+
 def _require_effect(resolved: Resolved, filled: Recipe) -> None:
-    """What is found in the data may silence a key that was written.
+    """What is found in the data, or on the machine, may silence a key that was written.
 
     Raises:
         RecipeError: it does.
@@ -114,18 +118,38 @@ def _require_effect(resolved: Resolved, filled: Recipe) -> None:
     before = silenced(resolved.recipe)
     for rule in silenced(filled):
         if rule not in before and rule.key in resolved.written:
-            raise RecipeError(f"{rule.key} can't take effect on this data: {rule.because}", fix=rule.fix)
+            raise RecipeError(
+                f"{rule.key} can't take effect {_PLACES.get(rule.by[0], 'on this data')}: {rule.because}", fix=rule.fix
+            )
 
 
-def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device) -> Recipe:
-    """With device, precision, threads and data paths as they are here and now, so that a resume measures nothing."""
+def _written_over(resolved: Resolved, key: str, other: str) -> bool:
+    """Whether a key is written in a source of higher precedence than another."""
+    origins = resolved.origins
+    return key in origins and other in origins and origins[key].rank > origins[other].rank
+
+
+def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device, resolved: Resolved) -> Recipe:
+    """With device, precision, threads and data paths as they are here and now, so that a resume measures nothing.
+
+    A CPU's `auto` precision stays: only a run that hasn't decided it yet measures it.
+    """
+    precision = recipe.execution.precision
+    timed = precision == "auto" and device.type == "cpu"  # by a run that doesn't know it yet
+    # --batch-size 8 over a file's auto means 8
+    fit = recipe.execution.fit_batch and not _written_over(resolved, "training.batch_size", "execution.fit_batch")
     execution = recipe.execution.model_copy(
         update={
             "device": str(device),
-            "precision": resolve_precision(recipe.execution.precision, device),
+            "precision": resolve_precision(precision, device) if not timed else precision,
+            "fit_batch": fit,
             "threads": recipe.execution.threads or torch.get_num_threads(),
         }
     )
+    require_attention(
+        execution.attention, device, dropout=build.attention_dropout_of(recipe), trained_bias=recipe.model.type == "t5"
+    )
+    _require_effect(resolved, recipe.model_copy(update={"execution": execution}))
     augment = recipe.data.augment
     if augment.synonyms_path is not None:
         augment = augment.model_copy(update={"synonyms_path": _from_anywhere(augment.synonyms_path)})
@@ -137,6 +161,21 @@ def _concrete(recipe: Recipe, text: Sources | TaskText, device: torch.device) ->
         }
     )
     return recipe.model_copy(update={"execution": execution, "data": data})
+
+
+def with_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, list[str]]:
+    """The recipe with a CPU's `auto` decided by a short timing, and what is to be said of it.
+
+    Models too small to be timed go by the processor's instructions.
+    """
+    execution, model = recipe.execution, recipe.model
+    if execution.precision != "auto":
+        return recipe, []
+    rows = recipe.training.batch_size * build.sequence_length_of(recipe)
+    timing = time_products(rows, model.d_model, model.d_ff, torch.get_num_threads()) if device.type == "cpu" else None
+    precision = resolve_precision("auto", device) if timing is None else timing.faster
+    recipe = recipe.model_copy(update={"execution": execution.model_copy(update={"precision": precision})})
+    return recipe, [] if timing is None else [str(timing)]
 
 
 def _from_anywhere(path: str) -> str:

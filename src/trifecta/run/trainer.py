@@ -17,16 +17,16 @@ import torch
 from trifecta.data.prepare import Prepared
 from trifecta.errors import CheckpointError, DataError, RecipeError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
-from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads
+from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads, switches
 from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
 from trifecta.recipe.schema import Recipe
-from trifecta.run import build, folder, rates
+from trifecta.run import build, fitting, folder, rates
 from trifecta.run.curriculum import Samples, with_curriculum
 from trifecta.run.feed import Feed, Feeds
 from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
-from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name
+from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name, with_precision
 from trifecta.run.samples import Sample, sample_of
 from trifecta.run.tasks import TaskData
 from trifecta.tokenizers import Tokenizer, fingerprint
@@ -35,6 +35,7 @@ from trifecta.training import checkpoint, files, lock
 from trifecta.training.hooks import Events, Hook, guarded
 from trifecta.training.loop import Cadence, Services, Stepping, end_event
 from trifecta.training.loop import train as loop
+from trifecta.training.plan import Course
 from trifecta.training.signals import StopRequest, stop_on_signals
 from trifecta.training.state import Progress, TrainState
 from trifecta.types import StepReport
@@ -100,6 +101,8 @@ def iterate(
         stack.callback(set_deterministic, torch.are_deterministic_algorithms_enabled())
         run = _Training(place, resolution, data, resume, hooks, report)
         stack.enter_context(keep_freed_memory(run.device))
+        execution = run.recipe.execution
+        stack.enter_context(switches(tf32=execution.tf32, cudnn_benchmark=execution.cudnn_benchmark))
         stop = stack.enter_context(stop_on_signals())
         yield from run.reports(stop)
         progress = run.state.progress
@@ -145,6 +148,8 @@ class _Training:
         self.device = resolve_device(self.recipe.execution.device)
         set_threads(self.recipe.execution.threads)
         set_deterministic(self.recipe.training.deterministic)
+        self.recipe, timed = with_precision(self.recipe, self.device)
+        self.notes += timed
         self.objective = build.objective_of(self.recipe, data.tokenizer)
         model = build.model_of(self.recipe, self.objective)
         if self.saved is None and self.recipe.training.init_from is not None:
@@ -153,7 +158,7 @@ class _Training:
         self.model = model
         optimizers, ema = build.optimizers_of(self.recipe, model), build.ema_of(self.recipe, model)
         self.state = TrainState(model, optimizers, Progress(), ema)
-        self.module = build.module_of(self.recipe, model, self.objective)
+        self.module = build.module_of(self.recipe, model, self.objective, self._note)
         self.root = place / folder.CHECKPOINTS
         self._restore()
         feeds = Feeds.of(self.recipe, self.objective, data.train, data.tokenizer).phases
@@ -165,18 +170,32 @@ class _Training:
         if not feed.full_rows and self.objective.vocabulary.size:
             share = feed.padding_share(self.recipe.training.batch_size)
             self.notes.append(f"padding is {share:.1%} of the positions")
-        self.plan = build.course_of(self.recipe, [len(feed.samples) for feed in self.feeds.phases])
+        if self.recipe.execution.fit_batch:
+            self.recipe, why = fitting.measured(self.recipe, feed, self.module, optimizers, self.device)
+            self.notes.append(why)
+        self.plan = self._course()
         progress = self.state.progress
         self.total_steps = self.plan.total_steps(progress.step, progress.samples_seen)
         if self.recipe.training.learning_rate is None:
             parameters = sum(parameter.numel() for parameter in model.parameters())
             self.recipe, why = rates.automatic(self.recipe, parameters, self.total_steps)
             self.notes.append(why)
+        self.notes += build.warnings_of(self.recipe, self.device)
         check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
         self._check_end()
         self.hooks = hooks
         self.tell = guarded(report, lambda event: self.emit(event))
         self.notes += recorded
+
+    def _note(self, what: str) -> None:
+        """Says it in the journal, now or when that begins."""
+        if hasattr(self, "emit"):
+            self.emit({"event": "note", "message": what})
+        else:
+            self.notes.append(what)
+
+    def _course(self) -> Course:
+        return build.course_of(self.recipe, [len(feed.samples) for feed in self.feeds.phases])
 
     def _saved(self, resume: Resume) -> checkpoint.Checkpoint | None:
         """The checkpoint to go on from, if there is one and it is wanted."""
@@ -202,10 +221,10 @@ class _Training:
         kept = {
             name: getattr(old.execution, name)
             for name in ("device", "precision", "threads")
-            if f"execution.{name}" not in self.resolution.resolved.written
+            if f"execution.{name}" not in self.resolution.resolved.written or getattr(recipe.execution, name) == "auto"
         }
         recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=kept)})
-        recipe = rates.kept(recipe, old)
+        recipe = fitting.kept(rates.kept(recipe, old), old)
         compared = recipe
         saved = checkpoint.read_progress(self.saved).fingerprints.get("tokenizer")
         if recipe.tokenizer.type == "file" and saved == fingerprint(self.data.tokenizer):
@@ -318,6 +337,7 @@ class _Training:
             load=self.feeds.updates,
             scaler=self._scaler(),
             passes=build.passes_of(recipe, self.model),
+            shrink=self._shrink,
         )
         progress.status = "running"
         services = Services(
@@ -335,6 +355,22 @@ class _Training:
         )
         self.model.train()
         yield from loop(self.state, how, cadence, services)
+
+    def _shrink(self, samples: int, reason: str) -> Course:
+        """Smaller micro-batches from here on, which the run's recipe and its journal say."""
+
+        number = self.plan.phase(self.state.progress.samples_seen)
+        phase, feed = build.phases_of(self.recipe)[number], self.feeds.phases[number]
+
+        def estimate() -> str:
+            return fitting.estimated(phase, feed, self.device)
+
+        update = phase.training.batch_size * phase.training.gradient_accumulation_steps
+        self.recipe, what = fitting.halved(self.recipe, update, samples, reason, estimate)
+        self.plan = self._course()
+        self.texts = folder.write_identity(self.place, self.recipe, self.data.tokenizer.to_json())
+        self.emit({"event": "note", "message": what})
+        return self.plan
 
     def _scaler(self) -> LossScaler | None:
         scaler, progress = build.scaler_of(self.recipe), self.state.progress
@@ -399,7 +435,7 @@ class _Training:
         with self.state.averaged():
             return evaluate(
                 self.module,
-                self.validation.in_order(self.recipe.training.batch_size),
+                self.validation.in_order(build.rows_at_once(self.recipe)),
                 device=self.device,
                 autocast=build.autocast_of(self.recipe, self.device),
                 text_bytes=self.data.validation.bytes if self.objective.covers_text else None,

@@ -9,21 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from trifecta.errors import NumericsError
+from trifecta.errors import NumericsError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation
 from trifecta.evaluation.metrics import perplexity
+from trifecta.execution.memory import release
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Schedule
 from trifecta.optim.gradients import Transform
 from trifecta.optim.perturbations import Passes, plain
 from trifecta.training.plan import Course, MicroBatch
 from trifecta.training.state import TrainState
-from trifecta.training.step import Update, update
+from trifecta.training.step import OutOfMemory, Update, update
 from trifecta.types import Batch, StepReport
 
 Emit = Callable[[dict[str, Any]], None]
@@ -45,6 +46,8 @@ class Stepping:
     load: Callable[[Iterator[list[MicroBatch]]], Iterator[list[Batch]]]
     scaler: LossScaler | None = None
     passes: Passes = plain
+    shrink: Callable[[int, str], Course] | None = None
+    """When so many samples at once didn't fit, for this reason: a plan with smaller micro-batches."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,20 @@ def steps(state: TrainState, how: Stepping) -> Generator[StepReport, None, None]
         started = time.perf_counter()
 
 
+def steps_that_fit(state: TrainState, how: Stepping) -> Generator[StepReport, None, None]:
+    """The same, with smaller micro-batches after memory ran out: the update that failed begins again."""
+    while True:
+        try:
+            yield from steps(state, how)
+            return
+        except OutOfMemory as error:
+            if how.shrink is None:
+                raise ResourceError(f"out of memory: {error}", fix="use a smaller training.batch_size") from None
+            samples, reason = error.samples, str(error)
+        release(how.device)
+        how = replace(how, plan=how.shrink(samples, reason))
+
+
 def _count(state: TrainState, done: Update, seconds: float, scaler: LossScaler | None) -> None:
     progress = state.progress
     if scaler is not None:
@@ -133,7 +150,7 @@ def train(state: TrainState, how: Stepping, cadence: Cadence, services: Services
     The last thing it does is to save; `state.progress.status` then says why it ended.
     """
     between = _Between(state, how.plan, cadence, services)
-    reports = steps(state, how)
+    reports = steps_that_fit(state, how)
     try:
         while not between.do_what_is_due():
             if how.plan.begins_phase(state.progress.samples_seen):

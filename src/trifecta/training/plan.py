@@ -62,6 +62,7 @@ class Plan:
 
     Args:
         samples: in one epoch. epochs: to run, unless max_steps is given.
+        micro_batch_size: computed at once, where that isn't batch_size; an update has as many samples all the same.
     """
 
     samples: int
@@ -69,6 +70,7 @@ class Plan:
     gradient_accumulation_steps: int
     epochs: int
     max_steps: int | None
+    micro_batch_size: int | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -93,7 +95,7 @@ class Plan:
         """The micro-batches of the update that begins after this many samples."""
         epoch, position = divmod(samples_seen, self.samples)
         stop = min(position + self._samples_per_step, self.samples)
-        cuts = [*range(position, stop, self.batch_size), stop]
+        cuts = [*range(position, stop, self.micro_batch_size or self.batch_size), stop]
         return [MicroBatch(epoch, a, b) for a, b in pairwise(cuts)]
 
     def updates(self, samples_seen: int) -> Iterator[list[MicroBatch]]:

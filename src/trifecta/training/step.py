@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from trifecta.errors import RecipeError
+from trifecta.errors import RecipeError, is_out_of_memory
 from trifecta.evaluation.metrics import Means
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Optimizers
@@ -71,14 +71,16 @@ def update(
     totals: dict[str, torch.Tensor] = {}
     metrics = Means()
     for micro_step, batch in enumerate(batches):
-        result = passes(
+        result = _fitting(
+            passes,
+            batch,
             Micro(
                 forward=partial(
                     _forward, module, batch.to(device), autocast, partial(seed_dropout, seed, number, micro_step)
                 ),
                 share=partial(_share, weights),
                 backward=partial(_backward, scale if scaler else None),
-            )
+            ),
         )
         shares = _shares(weights, result)
         for name, share in shares.items():
@@ -109,6 +111,24 @@ def update(
         terms=terms,
         metrics=metrics.means(),
     )
+
+
+class OutOfMemory(Exception):
+    """A micro-batch of so many samples didn't fit; neither weights nor moments were touched."""
+
+    def __init__(self, samples: int, what: str):
+        super().__init__(what)
+        self.samples = samples
+
+
+def _fitting(passes: Passes, batch: Batch, micro: Micro) -> LossSum:
+    try:
+        return passes(micro)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        what = str(error) or type(error).__name__
+    raise OutOfMemory(batch.samples, what)  # out here the failed pass and its tensors are gone
 
 
 def _forward(

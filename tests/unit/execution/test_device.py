@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from trifecta.errors import NumericsError, ResourceError
-from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads
+from trifecta.errors import NumericsError, RecipeError, ResourceError
+from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads, switches
 from trifecta.execution.precision import LossScaler, autocast, resolve_precision
 
 CPU = torch.device("cpu")
@@ -111,3 +112,37 @@ with keep_freed_memory(torch.device("cpu")):
     assert resident() > before + 80, "the block kept what it freed"
 print(usual, kept, before, resident())
 """
+
+
+@pytest.mark.fast
+def test_switches_are_set_and_restored() -> None:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+
+    def all_() -> tuple[bool, bool, bool]:
+        return matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+
+    before = all_()
+    with switches(tf32=True, cudnn_benchmark=True):
+        assert all_() == (True, True, True)
+    assert all_() == before
+    with switches(tf32=False, cudnn_benchmark=False):
+        assert all_() == before
+
+
+@pytest.mark.fast
+def test_what_only_a_gpu_has_is_refused_where_the_machine_has_none(tmp_path: Path) -> None:
+    """The device is only known here: `auto` is a CPU."""
+    from trifecta.run.preview import check
+    from trifecta.run.request import Request
+
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without a GPU")
+    text = tmp_path / "words.txt"
+    text.write_text("a few words " * 2000)
+    for name in ("tf32", "cudnn_benchmark"):
+        with pytest.raises(RecipeError, match=f"execution.{name} can't take effect on this machine: only CUDA"):
+            check(Request(data=(str(text),), overrides=(f"execution.{name}=true",)))
+    with pytest.raises(ResourceError, match=r"execution\.attention is efficient, which exists on CUDA alone"):
+        check(Request(data=(str(text),), overrides=("execution.attention=efficient",)))
+    found = check(Request(data=(str(text),), overrides=("data.sequence_length=1024", "model.dropout=0.1")))
+    assert any("attention dropout 0.1 with sequences of 1,024 on a CPU" in note for note in found["data"]["notes"])

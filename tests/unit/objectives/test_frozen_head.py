@@ -45,8 +45,8 @@ def test_control_asking_for_the_gradient_of_a_frozen_parameter_fails(monkeypatch
     """What the loss did once: autograd refuses."""
     plain = torch.autograd.grad
 
-    def of_all(outputs: Tensor, inputs: list[Tensor], slopes: Tensor) -> tuple[Tensor, ...]:
-        return plain(outputs, [*inputs, torch.zeros(1)], slopes)
+    def of_all(outputs: Tensor, inputs: list[Tensor], **_: bool) -> tuple[Tensor, ...]:
+        return plain(outputs, [*inputs, torch.zeros(1)])
 
     monkeypatch.setattr(loss.torch.autograd, "grad", of_all)
     with pytest.raises(RuntimeError, match="does not require grad"):

@@ -1,0 +1,110 @@
+"""Compiled blocks give the same losses, keep the names of checkpoints, and give way where they can't be compiled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import SHORT, Killed, final_bytes, losses, same, train_here, write_text
+
+from trifecta.execution import compile as compiling
+
+EXACT: dict[str, Any] = SHORT | {"model.dropout": 0.0, "execution.precision": "fp32"}
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRIFECTA_CACHE", str(tmp_path / "cache"))
+    return write_text(tmp_path / "words.txt", words=300)
+
+
+def compiled(backend: str, **settings: Any) -> dict[str, Any]:
+    return EXACT | {"execution.compile": True, "execution.compile_backend": backend} | settings
+
+
+def values(out: Path) -> list[float]:
+    return [float.fromhex(loss) for _, loss in losses(out)]
+
+
+def notes(out: Path) -> list[str]:
+    events = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
+    return [e["message"] for e in events if e["event"] == "note" and e["message"].startswith("not compiled")]
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_losses_are_those_without_and_names_stay(text: Path, backend: str) -> None:
+    """To a relative 1e-5, over a whole run with a smaller last batch; each parameter is found under its own name."""
+    if backend == "inductor" and compiling.lacking(backend):
+        pytest.skip("needs a C++ compiler")
+    plain, run = text.parent / "plain", text.parent / "run"
+    train_here(text, plain, **EXACT)
+    torch._dynamo.utils.counters.clear()
+    train_here(text, run, **compiled(backend))
+    assert notes(run) == []
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0, "something was compiled"
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert values(run) == pytest.approx(values(plain), rel=1e-5)
+    name = "checkpoints/final/model.safetensors"
+    header = [(place / name).read_bytes()[:200] for place in (plain, run)]
+    assert header[0] == header[1]
+    assert b"_orig_mod" not in final_bytes(run)["model.safetensors"]
+
+
+def test_a_compiled_run_is_resumed_exactly_and_another_way_of_computing_may_follow(text: Path) -> None:
+    settings = compiled("eager")
+    whole, run, other = (text.parent / name for name in ("whole", "run", "other"))
+    train_here(text, whole, **settings)
+    for out in (run, other):
+        with pytest.raises(Killed):
+            train_here(text, out, at_step=5, **settings)
+    train_here(text, run, **settings)
+    same(whole, run)
+    train_here(text, other, **EXACT)
+    assert values(other) == pytest.approx(values(whole), rel=1e-5)
+
+
+def test_without_a_compiler_or_a_backend_the_run_goes_on_uncompiled(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_here(text, text.parent / "plain", **EXACT)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "which", lambda _: None)
+        train_here(text, text.parent / "none", **compiled("inductor"))
+    train_here(text, text.parent / "xla", **compiled("openxla"))
+    assert notes(text.parent / "none") == ["not compiled: the backend inductor needs a C++ compiler"]
+    assert notes(text.parent / "xla") == ["not compiled: the backend openxla needs the package torch_xla"]
+    same(text.parent / "plain", text.parent / "none")
+    same(text.parent / "plain", text.parent / "xla")
+
+
+def test_what_raises_in_the_first_step_is_told_once_and_the_run_goes_on(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_here(text, text.parent / "plain", **EXACT)
+
+    def broken(*_: Any, **__: Any) -> Any:
+        def fail(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("g++: internal error\nmore of it")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", broken)
+    train_here(text, text.parent / "run", **compiled("inductor", **{"model.num_layers": 2}))
+    assert notes(text.parent / "run") == ["not compiled: RuntimeError: g++: internal error"]
+    monkeypatch.undo()
+    train_here(text, text.parent / "plain2", **EXACT | {"model.num_layers": 2})
+    same(text.parent / "plain2", text.parent / "run")
+
+
+def test_control_a_compiler_that_changes_numbers_is_noticed(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def coarse(forward: Any, **_: Any) -> Any:
+        return lambda x_BTD, **kwargs: forward(x_BTD, **kwargs).roll(1, -1)
+
+    monkeypatch.setattr(torch, "compile", coarse)
+    train_here(text, text.parent / "plain", **EXACT)
+    train_here(text, text.parent / "run", **compiled("eager"))
+    assert values(text.parent / "run") != pytest.approx(values(text.parent / "plain"), rel=1e-5)
