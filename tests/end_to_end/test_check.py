@@ -125,3 +125,13 @@ def test_an_estimate_of_short_samples_is_not_that_of_full_rows(
         assert facts["memory"]["activations_bytes"] < 0.6 * windows["memory"]["activations_bytes"]
     if kind == "classify":
         assert facts["memory"]["logits_bytes"] == 0
+
+
+@pytest.mark.parametrize(("characters", "little"), [(9_000, True), (12_000, False)])
+def test_little_text_is_said_to_be_little(characters: int, little: bool, run_trifecta: Run, tmp_path: Path) -> None:
+    """Below 10,000 characters a note says that they are learned by heart, and how many suit which model."""
+    (tmp_path / "book.txt").write_text(("The cat sat on the mat. " * 600)[:characters])
+    done = run_trifecta("check", "book.txt", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    notes = json.loads(done.stdout)["data"]["notes"]
+    assert any("9,000 characters are little text" in note for note in notes) == little

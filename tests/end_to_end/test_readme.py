@@ -17,7 +17,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUN = re.compile(r"runs/([a-z0-9-]+)-[0-9a-f]{8}")
-QUICKER = {"compare": ["--max-steps", "10"], "finetune": ["--max-steps", "6"]}
+QUICKER = {"compare": ["--max-steps", "10"], "finetune": ["--max-steps", "6"], "ablate": ["--one-process"]}
 """What makes a command of the README take less time here."""
 
 
@@ -52,6 +52,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "photos" / name).mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (24, 20), colour).save(folder / "photos" / name / f"{number}.png")
     shutil.copy(folder / "photos" / "cats" / "3.png", folder / "cat.png")
+    (folder / "recipe.yaml").write_text(
+        "model: {d_model: 16, num_heads: 2, num_layers: 1, d_ff: 32}\ndata: {paths: [book.txt], sequence_length: 16}\n"
+        "training: {max_steps: 4, batch_size: 4}\ntracking: {sample: {every_n_epochs: null}}\n"
+    )
     return folder
 
 

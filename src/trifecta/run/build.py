@@ -307,10 +307,20 @@ def objective_of(recipe: Recipe, tokenizer: Tokenizer) -> Any:
     return build(OBJECTIVES, recipe.objective.type, "objective", text, **fields(recipe.objective))
 
 
-def warnings_of(recipe: Recipe, device: torch.device) -> list[str]:
+_LITTLE_TEXT = 10_000
+"""Characters below which a model can only learn its text by heart."""
+
+
+def warnings_of(recipe: Recipe, device: torch.device, data: Prepared[Tokenizer] | TaskData) -> list[str]:
     """What will work and is likely not meant."""
     found = slow_attention(device, sequence_length_of(recipe), attention_dropout_of(recipe))
-    return [found] if found else []
+    notes = [found] if found else []
+    if isinstance(data, Prepared) and recipe.training.init_from is None and data.scan.characters < _LITTLE_TEXT:
+        notes.append(
+            f"{data.scan.characters:,} characters are little text, which a model learns by heart: give {_LITTLE_TEXT:,} "
+            "at least; 100,000 to a million suit a small one, and every ten times as many a larger one"
+        )
+    return notes
 
 
 def attention_dropout_of(recipe: Recipe) -> float:

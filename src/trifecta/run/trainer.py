@@ -180,7 +180,7 @@ class _Training:
             parameters = sum(parameter.numel() for parameter in model.parameters())
             self.recipe, why = rates.automatic(self.recipe, parameters, self.total_steps)
             self.notes.append(why)
-        self.notes += build.warnings_of(self.recipe, self.device)
+        self.notes += build.warnings_of(self.recipe, self.device, data)
         check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
         self._check_end()
         self.hooks = hooks
