@@ -112,7 +112,7 @@ def test_an_estimate_of_short_samples_is_not_that_of_full_rows(
     assert steps["tokens_per_step"] == pytest.approx(sum(batch.tokens for batch in epoch) / len(epoch), rel=0.05)
     assert steps["tokens_per_step"] < 0.5 * full_rows
     assert "batches of 8 samples: at most " in steps["based_on"]
-    largest, measured = preview._expected(resolution.recipe, feed, facts["data"]["vocab_size"], "cpu")
+    largest, measured = preview.expected_of(resolution.recipe, feed, facts["data"]["vocab_size"], "cpu")
     assert measured is not None
     assert measured.typical < 1
     assert facts["time"]["step_seconds"] == pytest.approx(largest.seconds_per_step * measured.typical)
