@@ -318,7 +318,7 @@ def warnings_of(recipe: Recipe, device: torch.device, data: Prepared[Tokenizer] 
     if isinstance(data, Prepared) and recipe.training.init_from is None and data.scan.characters < _LITTLE_TEXT:
         notes.append(
             f"{data.scan.characters:,} characters are little text, which a model learns by heart: give "
-            f"{_LITTLE_TEXT:,} at least; 100,000 to a million suit a small one, and every ten times as many a larger one"
+            f"{_LITTLE_TEXT:,} at least; 100,000 to a million suit a small one, ten times as many a larger one"
         )
     return notes
 
