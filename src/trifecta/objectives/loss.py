@@ -14,16 +14,18 @@ from torch.overrides import TorchFunctionMode
 from trifecta.types import IGNORE, Batch, LossSum
 
 CHUNK_ELEMENTS = 1 << 22
-"""Most logits that exist at once: 16 MB in fp32; up to four times as many, so that products have LEAST_ROWS rows."""
-LEAST_ROWS = 128
-"""The gradient of the head's weight is read and written once for each chunk, so chunks of few rows are slow."""
+"""Most logits that exist at once: 16 MB in fp32; up to eight times as many, so that products have LEAST_ROWS rows."""
+LEAST_ROWS = 512
+"""The head's weight and its gradient are read and written once for each chunk, so chunks of few rows are slow."""
+TILE_ELEMENTS = 1 << 18
+"""Logits that become slopes together: 1 MB in fp32, which a core's cache holds from pass to pass."""
 
 
 def chunk_rows(vocab_size: int, chunk_elements: int | None = None) -> int:
     """Positions whose logits exist at once."""
     if chunk_elements is not None:
         return max(1, chunk_elements // vocab_size)
-    return max(1, CHUNK_ELEMENTS // vocab_size, min(LEAST_ROWS, 4 * CHUNK_ELEMENTS // vocab_size))
+    return max(1, CHUNK_ELEMENTS // vocab_size, min(LEAST_ROWS, 8 * CHUNK_ELEMENTS // vocab_size))
 
 
 Head = Callable[[torch.Tensor], torch.Tensor]
@@ -150,29 +152,45 @@ def _chunk_loss(
 
 
 def _loss_and_slopes(
-    logits_NV: torch.Tensor, targets_N: torch.Tensor, penalties: Penalties
+    logits_NV: torch.Tensor, targets_N: torch.Tensor, penalties: Penalties, *, in_place: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss of `_chunk_loss` and its gradient, in the memory of one.
+    """The loss of `_chunk_loss` and its gradient, which takes the place of the logits where it may."""
+    wide = torch.promote_types(logits_NV.dtype, torch.float32)
+    slopes_NV = logits_NV if in_place else torch.empty_like(logits_NV)
+    total = logits_NV.new_zeros((), dtype=wide)
+    rows = max(1, TILE_ELEMENTS // logits_NV.shape[1])
+    for start in range(0, len(logits_NV), rows):
+        tile = slice(start, start + rows)
+        scores_NV = logits_NV[tile].to(wide, copy=not (in_place and logits_NV.dtype == wide))
+        total += _to_slopes(scores_NV, targets_N[tile, None], penalties)
+        if scores_NV.data_ptr() != slopes_NV[tile].data_ptr():
+            slopes_NV[tile] = scores_NV
+    return total, slopes_NV
+
+
+def _to_slopes(scores_NV: torch.Tensor, targets_N1: torch.Tensor, penalties: Penalties) -> torch.Tensor:
+    """The loss of some rows of logits, which become its gradient.
 
     With p = softmax(logits), L = log(sum(exp(logits))), smoothing s and z-loss z the gradient is
     (1 + 2 z L) p - (1 - s) onehot(target) - s / V.
     """
-    at_least_fp32 = torch.promote_types(logits_NV.dtype, torch.float32)
     smoothing, z_loss = penalties.label_smoothing, penalties.z_loss
-    scores_NV = torch.log_softmax(logits_NV, -1, dtype=at_least_fp32)
-    targets_N1 = targets_N[:, None]
-    loss = -(1 - smoothing) * scores_NV.gather(1, targets_N1).sum()
-    if smoothing:
-        loss = loss - smoothing * scores_NV.mean(-1).sum()
-    normaliser_N1 = logits_NV[:, :1].to(at_least_fp32) - scores_NV[:, :1] if z_loss else None
-    slopes_NV = scores_NV.exp_()
-    if normaliser_N1 is not None:
+    highest_N1 = scores_NV.amax(-1, keepdim=True)
+    scores_NV.sub_(highest_N1)
+    chosen = scores_NV.gather(1, targets_N1).sum()
+    mean = scores_NV.mean(-1).sum() if smoothing else 0.0
+    sums_N1 = scores_NV.exp_().sum(-1, keepdim=True)
+    logs_N1 = sums_N1.log()
+    loss = logs_N1.sum() - (1 - smoothing) * chosen - smoothing * mean
+    scores_NV.div_(sums_N1)
+    if z_loss:
+        normaliser_N1 = highest_N1 + logs_N1
         loss = loss + z_loss * normaliser_N1.square().sum()
-        slopes_NV.mul_(1 + 2 * z_loss * normaliser_N1)
-    slopes_NV.scatter_add_(1, targets_N1, slopes_NV.new_full(targets_N1.shape, smoothing - 1))
+        scores_NV.mul_(1 + 2 * z_loss * normaliser_N1)
+    scores_NV.scatter_add_(1, targets_N1, scores_NV.new_full(targets_N1.shape, smoothing - 1))
     if smoothing:
-        slopes_NV.sub_(smoothing / logits_NV.shape[1])
-    return loss, slopes_NV.to(logits_NV.dtype)
+        scores_NV.sub_(smoothing / scores_NV.shape[1])
+    return loss
 
 
 def guessed_loss(
@@ -204,6 +222,7 @@ class _InPlace(TorchFunctionMode):
         super().__init__()
         self._sums = sums
         self._cast: dict[int, torch.Tensor] = {}
+        self._room: dict[int, torch.Tensor] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -215,7 +234,10 @@ class _InPlace(TorchFunctionMode):
                 x = x.to(torch.get_autocast_dtype(x.device.type))
             if id(weight) not in self._cast:
                 self._cast[id(weight)] = weight.detach().to(x.dtype)
-            scores = _Linear.apply(x, self._cast[id(weight)], self._sums[id(weight)])  # type: ignore[no-untyped-call]
+            cast = self._cast[id(weight)]
+            if id(weight) not in self._room:
+                self._room[id(weight)] = x.new_empty((len(x), len(cast)))
+            scores = _Linear.apply(x, cast, self._sums[id(weight)], self._room[id(weight)])  # type: ignore[no-untyped-call]
             return scores if bias[0] is None else scores + bias[0].to(scores.dtype)
         return func(*args, **(kwargs or {}))
 
@@ -236,13 +258,16 @@ class _WithSlopes(torch.autograd.Function):
 
 
 class _Linear(torch.autograd.Function):
-    """x W^T; in the backward pass the gradient of W goes to a sum."""
+    """x W^T, written where the chunk before had its own; in the backward pass the gradient of W goes to a sum."""
 
     @staticmethod
-    def forward(ctx: Any, x_ND: torch.Tensor, weight_VD: torch.Tensor, sum_VD: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, x_ND: torch.Tensor, weight_VD: torch.Tensor, sum_VD: torch.Tensor, room_NV: torch.Tensor
+    ) -> torch.Tensor:
         ctx.save_for_backward(x_ND, weight_VD)
         ctx.sum = sum_VD
-        return x_ND @ weight_VD.T
+        scores_NV = room_NV[: len(x_ND)].detach()
+        return torch.mm(x_ND, weight_VD.T, out=scores_NV)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
@@ -252,7 +277,7 @@ class _Linear(torch.autograd.Function):
             ctx.sum.addmm_(slopes_NV.T, x_ND)
         else:
             ctx.sum += slopes_NV.T @ x_ND
-        return slopes_NV @ weight_VD, None, None
+        return slopes_NV @ weight_VD, None, None, None
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -275,7 +300,9 @@ class _ChunkedLoss(torch.autograd.Function):
                 logits_NV = head(chunk)
             if right is not None:
                 right.add(logits_NV, targets_N[piece])
-            loss, slopes_NV = _loss_and_slopes(logits_NV.detach(), targets_N[piece], penalties)
+            # Neither keeps what it gave for its backward pass, so the slopes may stand in its place.
+            own = type(logits_NV.grad_fn).__name__ in ("_LinearBackward", "AddBackward0")
+            loss, slopes_NV = _loss_and_slopes(logits_NV.detach(), targets_N[piece], penalties, in_place=own)
             with torch.enable_grad():
                 known = _WithSlopes.apply(logits_NV, slopes_NV)  # type: ignore[no-untyped-call]
             gradients = torch.autograd.grad(known, [chunk, *trained], allow_unused=True)

@@ -66,8 +66,8 @@ def test_control_smoothing_that_spares_the_target_is_noticed(monkeypatch: pytest
     """Slopes whose smoothed share misses the target itself differ."""
     right = loss_module._loss_and_slopes
 
-    def wrong(logits: Tensor, targets: Tensor, penalties: Penalties) -> Any:
-        loss, slopes = right(logits, targets, penalties)
+    def wrong(logits: Tensor, targets: Tensor, penalties: Penalties, **how: Any) -> Any:
+        loss, slopes = right(logits, targets, penalties, **how)
         share = penalties.label_smoothing / logits.shape[1]
         return loss, slopes.scatter_add(
             1, targets[:, None], torch.full_like(targets[:, None], share, dtype=slopes.dtype)
