@@ -14,16 +14,36 @@ from pathlib import Path
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 
+FEW = "--task classify --batch-size 16 training.evaluate_every_n_steps=20 execution.threads=1 execution.precision=fp32"
+DATA = "runs/techniques/data"
+
 BEFORE = {
-    "runs/techniques/bert": "train docs/techniques/bert.yaml -o runs/techniques/bert",
-    "runs/techniques/agreement": "finetune runs/techniques/bert data.builtin=grammar-agreement --task classify "
-    "--max-steps 60 --batch-size 16 --learning-rate 0.0005 training.evaluate_every_n_steps=20 execution.threads=1 "
-    "execution.precision=fp32 -o runs/techniques/agreement",
+    "runs/techniques/bert": "trifecta train docs/techniques/bert.yaml -o runs/techniques/bert",
+    "runs/techniques/agreement": "trifecta finetune runs/techniques/bert data.builtin=grammar-agreement "
+    "--task classify --max-steps 60 --batch-size 16 --learning-rate 0.0005 training.evaluate_every_n_steps=20 "
+    "execution.threads=1 execution.precision=fp32 -o runs/techniques/agreement",
+    DATA: "python docs/techniques/small_data.py",
+    "runs/techniques/plays": "trifecta train docs/techniques/plays.yaml -o runs/techniques/plays",
+    "runs/techniques/genre": f"trifecta finetune runs/techniques/plays {DATA}/genre-500.jsonl "
+    f"data.validation_paths=[{DATA}/genre-held-out.jsonl] data.sequence_length=64 --max-steps 160 "
+    f"--learning-rate 0.001 {FEW} -o runs/techniques/genre",
+    "runs/techniques/agreement-200": f"trifecta finetune runs/techniques/bert {DATA}/grammar-agreement-200.jsonl "
+    f"data.validation_paths=[{DATA}/grammar-agreement-held-out.jsonl] --max-steps 60 --learning-rate 0.0005 {FEW} "
+    "-o runs/techniques/agreement-200",
+    f"{DATA}/genre-substituted.jsonl": f"trifecta augment {DATA}/genre-500.jsonl -o {DATA}/genre-substituted.jsonl "
+    "--method substitute --model runs/techniques/plays --copies 2",
+    f"{DATA}/genre-near.jsonl": f"trifecta augment {DATA}/genre-500.jsonl -o {DATA}/genre-near.jsonl --method delete "
+    "--share 0.05",
 }  # fmt: skip
-"""Runs that others begin with."""
+"""Runs that others begin with, and data."""
 
 TEXT, DEEP, DIGITS = (f"docs/techniques/{name}.yaml" for name in ("text", "deep", "digits"))
 AGREEMENT = "runs/techniques/agreement/recipe.yaml"
+GENRE = "runs/techniques/genre/recipe.yaml"
+NEIGHBOURS = (
+    "data.augment.replace=0.1+data.augment.synonyms=embeddings+data.augment.synonyms_path=runs/techniques/plays"
+)
+BY_LOSS = "data.curriculum.type=reference_loss+data.curriculum.reference=runs/techniques/genre"
 
 SHORT = f"ablate {TEXT} training.max_steps=150 training.evaluate_every_n_steps=150 --one-process"
 
@@ -41,6 +61,22 @@ COMMANDS = {
     "schedules": f"{SHORT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
     "initialisation": f"{SHORT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",
     "rate": f"{SHORT} training.learning_rate=1e-4 --toggle learning_rate_auto",
+    "few": f"ablate {GENRE} --one-process --toggle delete_words,swap_words,synonyms,{NEIGHBOURS},eda,mask_tokens,"
+    f"drop_tokens,text_mixup,data.paths=[{DATA}/genre-substituted.jsonl]",
+    "order": "ablate runs/techniques/agreement-200/recipe.yaml --one-process "
+    "--toggle delete_words,swap_words,mask_tokens,drop_tokens,text_mixup",
+    "near": f"ablate {GENRE} data.paths=[{DATA}/genre-near.jsonl] data.validation_paths=[] "
+    "training.validation_split=0.25 --one-process "
+    f"--toggle near_duplicates,data.validation_paths=[{DATA}/genre-held-out.jsonl]",
+    "curriculum": f"ablate {GENRE} --one-process --toggle short_texts_first,common_words_first,{BY_LOSS}",
+    "curriculum-text": f"{SHORT} data.samples=sentences --toggle short_texts_first+data.curriculum.epochs=0.05,"
+    "common_words_first+data.curriculum.epochs=0.05",
+    "corpora": f"{SHORT} data.paths=[{DATA}/plays.txt,{DATA}/python.txt] "
+    f"data.validation_paths=[{DATA}/other-plays.txt] --toggle corpus_weights,data.weights=[1,3],"
+    f"data.paths=[{DATA}/plays.txt]",
+    "phases": f"ablate {TEXT} training.evaluate_every_n_steps=300 --one-process --toggle short_windows_first",
+    "accumulation": f"ablate {TEXT} training.batch_size=64 training.max_steps=30 training.evaluate_every_n_steps=30 "
+    "--toggle accumulation+training.batch_size=16",
 }  # fmt: skip
 """Name -> command; each has its own folder, with a baseline of its own."""
 
@@ -49,6 +85,13 @@ def trifecta(command: str) -> str:
     """What a command prints."""
     words = [sys.executable, "-m", "trifecta.cli.main", *shlex.split(command)]
     return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def is_there(place: Path) -> bool:
+    """Whether a run is over, or data is written."""
+    return (
+        any(path.exists() for path in (place / "checkpoints" / "final", place / "genre-500.jsonl")) or place.is_file()
+    )
 
 
 def write(found: dict[str, object]) -> None:
@@ -81,8 +124,9 @@ def robust() -> dict[str, object]:
 def main(names: list[str]) -> None:
     """Measures, and writes after each command what is known."""
     for place, command in BEFORE.items():
-        if not (Path(place) / "checkpoints" / "final").exists():
-            trifecta(command)
+        if not is_there(Path(place)):
+            name, rest = command.split(" ", 1)
+            subprocess.run([sys.executable, *shlex.split(rest)], check=True) if name == "python" else trifecta(rest)
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name in names or [*COMMANDS, ROBUST]:
         if name == ROBUST:

@@ -42,6 +42,13 @@ def _init(name: str) -> Technique:
     return Technique("initialisation", {"model.init": name})
 
 
+def _edits(**settings: float | str) -> Technique:
+    return Technique("text-augmentation", {f"data.augment.{key}": value for key, value in settings.items()})
+
+
+_SHORT_FIRST = [{"steps": 150, "sequence_length": 16, "batch_size": 64}, {"steps": 150}]
+"""Half of docs/techniques/text.yaml's steps with as many tokens in shorter windows."""
+
 TECHNIQUES: Mapping[str, Technique] = {
     "adamw": _optimizer("adamw"),
     "adam": _optimizer("adam"),
@@ -91,6 +98,19 @@ TECHNIQUES: Mapping[str, Technique] = {
     "erase": Technique("image-augmentation", {"objective.erase": 0.25}),
     "mixup": Technique("mixup-and-cutmix", {"objective.mixup": 0.2}),
     "cutmix": Technique("mixup-and-cutmix", {"objective.cutmix": 1.0}),
+    "delete_words": _edits(delete=0.1),
+    "swap_words": _edits(swap=0.1),
+    "synonyms": _edits(replace=0.1, synonyms="mythes"),
+    "eda": _edits(replace=0.1, insert=0.1, swap=0.1, delete=0.1, synonyms="mythes"),
+    "mask_tokens": _edits(mask_tokens=0.1),
+    "drop_tokens": _edits(drop_tokens=0.1),
+    "text_mixup": Technique("text-mixup", {"objective.mixup_alpha": 0.2}),
+    "short_texts_first": Technique("curriculum", {"data.curriculum.type": "length"}),
+    "common_words_first": Technique("curriculum", {"data.curriculum.type": "rarity"}),
+    "short_windows_first": Technique("phases", {"training.max_steps": None, "training.phases": _SHORT_FIRST}),
+    "corpus_weights": Technique("mixing-corpora", {"data.weights": [3, 1]}),
+    "near_duplicates": Technique("near-duplicates", {"data.near_duplicates": 0.5}),
+    "accumulation": Technique("gradient-accumulation", {"training.gradient_accumulation_steps": 4}),
 }  # fmt: skip
 """Name -> technique. A row here and a page in docs/techniques are all that a new one needs."""
 
