@@ -24,26 +24,24 @@ BEFORE = {
     "execution.threads=1 execution.precision=fp32 -o runs/techniques/agreement",
     DATA: "python docs/techniques/small_data.py",
     "runs/techniques/plays": "trifecta train docs/techniques/plays.yaml -o runs/techniques/plays",
-    "runs/techniques/genre": f"trifecta finetune runs/techniques/plays {DATA}/genre-500.jsonl "
-    f"data.validation_paths=[{DATA}/genre-held-out.jsonl] data.sequence_length=64 --max-steps 160 "
-    f"--learning-rate 0.001 {FEW} -o runs/techniques/genre",
-    "runs/techniques/agreement-200": f"trifecta finetune runs/techniques/bert {DATA}/grammar-agreement-200.jsonl "
-    f"data.validation_paths=[{DATA}/grammar-agreement-held-out.jsonl] --max-steps 60 --learning-rate 0.0005 {FEW} "
+    "runs/techniques/marks": f"trifecta finetune runs/techniques/plays {DATA}/marks.jsonl "
+    f"data.validation_paths=[{DATA}/marks-held-out.jsonl] data.sequence_length=48 --max-steps 160 "
+    f"--learning-rate 0.001 {FEW} -o runs/techniques/marks",
+    "runs/techniques/agreement-200": f"trifecta finetune runs/techniques/bert {DATA}/agreement.jsonl "
+    f"data.validation_paths=[{DATA}/agreement-held-out.jsonl] --max-steps 60 --learning-rate 0.0005 {FEW} "
     "-o runs/techniques/agreement-200",
-    f"{DATA}/genre-substituted.jsonl": f"trifecta augment {DATA}/genre-500.jsonl -o {DATA}/genre-substituted.jsonl "
+    f"{DATA}/marks-substituted.jsonl": f"trifecta augment {DATA}/marks.jsonl -o {DATA}/marks-substituted.jsonl "
     "--method substitute --model runs/techniques/plays --copies 2",
-    f"{DATA}/genre-near.jsonl": f"trifecta augment {DATA}/genre-500.jsonl -o {DATA}/genre-near.jsonl --method delete "
-    "--share 0.05",
 }  # fmt: skip
 """Runs that others begin with, and data."""
 
 TEXT, DEEP, DIGITS = (f"docs/techniques/{name}.yaml" for name in ("text", "deep", "digits"))
 AGREEMENT = "runs/techniques/agreement/recipe.yaml"
-GENRE = "runs/techniques/genre/recipe.yaml"
+MARKS = "runs/techniques/marks/recipe.yaml"
 NEIGHBOURS = (
     "data.augment.replace=0.1+data.augment.synonyms=embeddings+data.augment.synonyms_path=runs/techniques/plays"
 )
-BY_LOSS = "data.curriculum.type=reference_loss+data.curriculum.reference=runs/techniques/genre"
+BY_LOSS = "data.curriculum.type=reference_loss+data.curriculum.reference=runs/techniques/marks"
 
 SHORT = f"ablate {TEXT} training.max_steps=150 training.evaluate_every_n_steps=150 --one-process"
 
@@ -61,14 +59,14 @@ COMMANDS = {
     "schedules": f"{SHORT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
     "initialisation": f"{SHORT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",
     "rate": f"{SHORT} training.learning_rate=1e-4 --toggle learning_rate_auto",
-    "few": f"ablate {GENRE} --one-process --toggle delete_words,swap_words,synonyms,{NEIGHBOURS},eda,mask_tokens,"
-    f"drop_tokens,text_mixup,data.paths=[{DATA}/genre-substituted.jsonl]",
+    "few": f"ablate {MARKS} --one-process --toggle delete_words,swap_words,synonyms,{NEIGHBOURS},eda,mask_tokens,"
+    f"drop_tokens,text_mixup,data.paths=[{DATA}/marks-substituted.jsonl]",
     "order": "ablate runs/techniques/agreement-200/recipe.yaml --one-process "
     "--toggle delete_words,swap_words,mask_tokens,drop_tokens,text_mixup",
-    "near": f"ablate {GENRE} data.paths=[{DATA}/genre-near.jsonl] data.validation_paths=[] "
+    "near": f"ablate {MARKS} data.paths=[{DATA}/marks-near.jsonl] data.validation_paths=[] "
     "training.validation_split=0.25 --one-process "
-    f"--toggle near_duplicates,data.validation_paths=[{DATA}/genre-held-out.jsonl]",
-    "curriculum": f"ablate {GENRE} --one-process --toggle short_texts_first,common_words_first,{BY_LOSS}",
+    f"--toggle near_duplicates,data.validation_paths=[{DATA}/marks-held-out.jsonl]",
+    "curriculum": f"ablate {MARKS} --one-process --toggle short_texts_first,common_words_first,{BY_LOSS}",
     "curriculum-text": f"{SHORT} data.samples=sentences --toggle short_texts_first+data.curriculum.epochs=0.05,"
     "common_words_first+data.curriculum.epochs=0.05",
     "corpora": f"{SHORT} data.paths=[{DATA}/plays.txt,{DATA}/python.txt] "
@@ -89,9 +87,7 @@ def trifecta(command: str) -> str:
 
 def is_there(place: Path) -> bool:
     """Whether a run is over, or data is written."""
-    return (
-        any(path.exists() for path in (place / "checkpoints" / "final", place / "genre-500.jsonl")) or place.is_file()
-    )
+    return any(path.exists() for path in (place / "checkpoints" / "final", place / "marks.jsonl")) or place.is_file()
 
 
 def write(found: dict[str, object]) -> None:
