@@ -194,6 +194,7 @@ def _effects(path: Path, text: str, results: dict[str, Any]) -> Iterator[str]:
         for name in (name for name in _toggles(match[3]) if name in rows):
             unseen = [other for other in unseen if other != name.partition("+")[0]]
             recipe = re.sub(r"^(docs|runs)/techniques/|(/recipe)?\.yaml$", "", found["recipe"].split()[0])
+            recipe += ", last loss" if found["judge"] == "final" else ""
             cells = [_settings(name), _effect(rows[name]), _times(rows[name]["time_ratio"]), recipe]
             yield f"| {title} | `{name}` | " + " | ".join(cells) + " |"
     for name in unseen:
@@ -226,10 +227,11 @@ def _measured(result: dict[str, Any] | None, names: list[str]) -> str:
             mean, least, most = (f"{value:.1%}" for value in row["robust_accuracy"])
             lines.append(f"| {name} | {row['accuracy'][0]:.1%} | {mean} | {least} to {most} |")
         return "\n".join([*lines, "", ""])
-    judged = [run["best_loss"] for run in result["runs"] if run["name"] == "baseline"]
+    judged = [run[f"{result['judge']}_loss"] for run in result["runs"] if run["name"] == "baseline"]
+    what = "Validation loss" if result["judge"] == "best" else "Last validation loss"
     metrics = [name for name in result["toggles"][0]["metrics"] if name == "accuracy"]
     lines += [
-        f"Validation loss of the baseline: {sum(judged) / len(judged):.4f}, the mean of {len(judged)} seeds.", "",
+        f"{what} of the baseline: {sum(judged) / len(judged):.4f}, the mean of {len(judged)} seeds.", "",
         "| | loss | 95 % interval | | " + "".join(f"{name} | " for name in metrics) + "time | memory |",
         "|---|---|---|---|" + "---|" * len(metrics) + "---|---|",
     ]  # fmt: skip

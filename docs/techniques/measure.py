@@ -45,6 +45,12 @@ BY_LOSS = "data.curriculum.type=reference_loss+data.curriculum.reference=runs/te
 
 SHORT = f"ablate {TEXT} training.max_steps=150 training.evaluate_every_n_steps=150 --one-process"
 
+SPLIT = "data.validation_paths=[]+training.validation_split=0.25"
+FEW_TEXTS = (
+    f"ablate {MARKS} --one-process --toggle delete_words,swap_words,synonyms,{NEIGHBOURS},eda,mask_tokens,drop_tokens,"
+    f"text_mixup,data.paths=[{DATA}/marks-substituted.jsonl]"
+)
+
 COMMANDS = {
     "optimizers": f"ablate {TEXT} --toggle adam,sgd,adafactor,lion,muon",
     "finetuning": f"ablate {AGREEMENT} --toggle lora,layer_decay,freeze_embeddings,freeze_body,fgm,pgd,freelb "
@@ -59,13 +65,12 @@ COMMANDS = {
     "schedules": f"{SHORT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
     "initialisation": f"{SHORT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",
     "rate": f"{SHORT} training.learning_rate=1e-4 --toggle learning_rate_auto",
-    "few": f"ablate {MARKS} --one-process --toggle delete_words,swap_words,synonyms,{NEIGHBOURS},eda,mask_tokens,"
-    f"drop_tokens,text_mixup,data.paths=[{DATA}/marks-substituted.jsonl]",
+    "few": f"{FEW_TEXTS} --seeds 6",
+    "few-final": f"{FEW_TEXTS} --seeds 6 --judge final",
     "order": "ablate runs/techniques/agreement-200/recipe.yaml --one-process "
     "--toggle delete_words,swap_words,mask_tokens,drop_tokens,text_mixup",
-    "near": f"ablate {MARKS} data.paths=[{DATA}/marks-near.jsonl] data.validation_paths=[] "
-    "training.validation_split=0.25 --one-process "
-    f"--toggle near_duplicates,data.validation_paths=[{DATA}/marks-held-out.jsonl]",
+    "near": f"ablate {MARKS} data.paths=[{DATA}/marks-near.jsonl] --one-process "
+    f"--toggle {SPLIT},near_duplicates+{SPLIT}",
     "curriculum": f"ablate {MARKS} --one-process --toggle short_texts_first,common_words_first,{BY_LOSS}",
     "curriculum-text": f"{SHORT} data.samples=sentences --toggle short_texts_first+data.curriculum.epochs=0.05,"
     "common_words_first+data.curriculum.epochs=0.05",
@@ -76,7 +81,7 @@ COMMANDS = {
     "accumulation": f"ablate {TEXT} training.batch_size=64 training.max_steps=30 training.evaluate_every_n_steps=30 "
     "--toggle accumulation+training.batch_size=16",
 }  # fmt: skip
-"""Name -> command; each has its own folder, with a baseline of its own."""
+"""Name -> command; each has a folder of its own. NAME-final judges NAME's runs by their last loss."""
 
 
 def trifecta(command: str) -> str:
@@ -128,7 +133,8 @@ def main(names: list[str]) -> None:
         if name == ROBUST:
             write(found | {ROBUST: robust()})
             continue
-        command = f"{COMMANDS[name]} --seeds 3 -o runs/techniques/{name}"
+        seeds = "" if "--seeds" in COMMANDS[name] else " --seeds 3"
+        command = f"{COMMANDS[name]}{seeds} -o runs/techniques/{name.removesuffix('-final')}"
         result = json.loads(trifecta(f"{command} --json"))
         found[name] = {"command": f"trifecta {command}", **result}
         write(found)
