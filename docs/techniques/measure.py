@@ -67,6 +67,7 @@ COMMANDS = {
     "rate": f"{SHORT} training.learning_rate=1e-4 --toggle learning_rate_auto",
     "few": f"{FEW_TEXTS} --seeds 6",
     "few-final": f"{FEW_TEXTS} --seeds 6 --judge final",
+    "few-scratch": f"ablate {MARKS} training.init_from=null --one-process --toggle eda,mask_tokens,text_mixup",
     "order": "ablate runs/techniques/agreement-200/recipe.yaml --one-process "
     "--toggle delete_words,swap_words,mask_tokens,drop_tokens,text_mixup",
     "near": f"ablate {MARKS} data.paths=[{DATA}/marks-near.jsonl] --one-process "
@@ -78,6 +79,8 @@ COMMANDS = {
     f"data.validation_paths=[{DATA}/other-plays.txt] --toggle corpus_weights,data.weights=[1,3],"
     f"data.paths=[{DATA}/plays.txt]",
     "phases": f"ablate {TEXT} training.evaluate_every_n_steps=300 --one-process --toggle short_windows_first",
+    "phases-long": f"ablate {TEXT} data.sequence_length=512 training.batch_size=2 "
+    "training.evaluate_every_n_steps=300 --one-process --toggle short_windows_first",
     "accumulation": f"ablate {TEXT} training.batch_size=64 training.max_steps=30 training.evaluate_every_n_steps=30 "
     "--toggle accumulation+training.batch_size=16",
 }  # fmt: skip

@@ -10,8 +10,6 @@ from typing import Any
 from trifecta.errors import RecipeError, did_you_mean
 
 _LITERAL = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
-_COMMA = re.compile(r",(?![^\[{(]*[\]})])")
-"""A comma that isn't within brackets."""
 _PLUS = re.compile(r"\+(?=[A-Za-z_])")
 """A plus that isn't part of a number."""
 
@@ -138,13 +136,25 @@ def parse(texts: Iterable[str]) -> list[Toggle]:
     Raises:
         RecipeError: no such technique; none at all; one of them twice.
     """
-    names = [name.strip() for text in texts for name in _COMMA.split(text) if name.strip()]
+    names = [name.strip() for text in texts for name in _parted(text) if name.strip()]
     if not names:
         raise RecipeError("nothing to compare with the recipe", where="--toggle",
                           fix=f"use key=value, or one of: {', '.join(TECHNIQUES)}")  # fmt: skip
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise RecipeError(f"{twice[0]} is given twice", where="--toggle", fix="keep one of them")
     return [_toggle(name) for name in names]
+
+
+def _parted(text: str) -> list[str]:
+    """What stands between commas that aren't within brackets."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "[{(") - (sign in ")}]")
+        if sign == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def _toggle(name: str) -> Toggle:

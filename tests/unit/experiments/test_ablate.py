@@ -117,6 +117,14 @@ def test_nothing_against_nothing_control_a_real_effect_is_seen(same_recipe: list
 
 
 @pytest.mark.fast
+def test_commas_within_brackets_of_brackets_part_nothing() -> None:
+    phases = "training.phases=[{steps: 5, batch_size: 8},{steps: 5}]+training.max_steps=null"
+    found = parse([f"ema,{phases},data.paths=[a,b]"])
+    assert [toggle.name for toggle in found] == ["ema", phases, "data.paths=[a,b]"]
+    assert found[1].keys == ["training.phases", "training.max_steps"]
+
+
+@pytest.mark.fast
 def test_toggles_are_parsed() -> None:
     found = parse(["ema,label_smoothing+z_loss", "objective.mean=[0.1,0.2],training.learning_rate=1e+1"])
     assert [toggle.name for toggle in found] == [
