@@ -74,8 +74,8 @@ COMMANDS = {
     "near": f"ablate {MARKS} data.paths=[{DATA}/marks-near.jsonl] --one-process "
     f"--toggle {SPLIT},near_duplicates+{SPLIT}",
     "curriculum": f"ablate {MARKS} --one-process --toggle short_texts_first,common_words_first,{BY_LOSS}",
-    "curriculum-text": f"{SHORT} data.samples=sentences --toggle short_texts_first+data.curriculum.epochs=0.05,"
-    f"common_words_first+data.curriculum.epochs=0.05,short_texts_first+{EQUAL},common_words_first+{EQUAL}",
+    "curriculum-text": f"{SHORT} data.samples=sentences --toggle short_texts_first+data.curriculum.epochs=0.02,"
+    f"common_words_first+data.curriculum.epochs=0.02,short_texts_first+{EQUAL},common_words_first+{EQUAL}",
     "corpora": f"{SHORT} data.paths=[{DATA}/plays.txt,{DATA}/python.txt] "
     f"data.validation_paths=[{DATA}/other-plays.txt] --toggle corpus_weights,data.weights=[1,3],"
     f"data.paths=[{DATA}/plays.txt]",

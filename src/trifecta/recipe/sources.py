@@ -129,7 +129,7 @@ def collect(
         )
     except RecipeError as error:
         raise RecipeErrors([error, *errors]) from None
-    layers[-2:] = [merge(*layers[-2:], partial=True)]
+    layers[-2:] = [merge(layers[-2], layers[-1], partial=True)]
     tree = Tree(name, under, tuple(layers))
     try:
         tree.resolve()
