@@ -45,7 +45,7 @@ BY_LOSS = "data.curriculum.type=reference_loss+data.curriculum.reference=runs/te
 
 SHORT = f"ablate {TEXT} training.max_steps=150 training.evaluate_every_n_steps=150 --one-process"
 
-EQUAL = "data.curriculum.epochs=0.02+training.max_steps=235"
+EQUAL = "data.curriculum.epochs=0.02+training.max_steps=177"
 SPLIT = "data.validation_paths=[]+training.validation_split=0.25"
 FEW_TEXTS = (
     f"ablate {MARKS} --one-process --toggle delete_words,swap_words,synonyms,{NEIGHBOURS},eda,mask_tokens,drop_tokens,"
@@ -75,7 +75,8 @@ COMMANDS = {
     f"--toggle {SPLIT},near_duplicates+{SPLIT}",
     "curriculum": f"ablate {MARKS} --one-process --toggle short_texts_first,common_words_first,{BY_LOSS}",
     "curriculum-text": f"{SHORT} data.samples=sentences --toggle short_texts_first+data.curriculum.epochs=0.02,"
-    f"common_words_first+data.curriculum.epochs=0.02,short_texts_first+{EQUAL},common_words_first+{EQUAL}",
+    f"common_words_first+data.curriculum.epochs=0.02,short_texts_first+{EQUAL},common_words_first+{EQUAL},"
+    "training.batch_size=14+training.max_steps=172",
     "corpora": f"{SHORT} data.paths=[{DATA}/plays.txt,{DATA}/python.txt] "
     f"data.validation_paths=[{DATA}/other-plays.txt] --toggle corpus_weights,data.weights=[1,3],"
     f"data.paths=[{DATA}/plays.txt]",
