@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trifecta.experiments.techniques import TECHNIQUES as REGISTERED
+from trifecta.experiments.techniques import parse
 from trifecta.recipe.keys import known_keys
 from trifecta.recipe.presets import preset_names, preset_summary
 
@@ -153,26 +154,66 @@ def _link(place: str, node: ast.FunctionDef) -> str:
     return f"([`{node.name.removeprefix('test_')}`](../{place}){sweep})"
 
 
+MARKER = re.compile(r"(<!-- measured: (\S+) (\S+) -->\n).*?(<!-- measured ends -->)", re.DOTALL)
+"""A place for a table: a group of `results.json`, and which of its toggles."""
+COMPARED_WITH = ("adamw", "cosine", "clip_norm", "no_dropout", "pre_norm", "fp32")
+"""What the recipes have that the others are compared with."""
+
+
 def technique_pages() -> dict[Path, str]:
     """The pages of docs/techniques with the tables between their markers, and the index of all pages."""
     results = json.loads((TECHNIQUES / "results.json").read_text(encoding="utf-8"))
-    pages = {}
-    index = ["# Techniques", "", (TECHNIQUES / "about.txt").read_text(encoding="utf-8").strip(), "",
-             "| technique | | `--toggle` |", "|---|---|---|"]  # fmt: skip
+    pages, effects = {}, list[str]()
     for path in sorted(TECHNIQUES.glob("*.md")):
         if path.name == "README.md":
             continue
         text = path.read_text(encoding="utf-8")
-        pages[path] = re.sub(
-            r"(<!-- measured: (\S+) (\S+) -->\n).*?(<!-- measured ends -->)",
-            lambda match: match[1] + _measured(results.get(match[2]), match[3].split(",")) + match[4], text,
-            flags=re.DOTALL,
-        )  # fmt: skip
-        title, _, first, *_ = text.splitlines()
-        toggles = ", ".join(f"`{name}`" for name, one in REGISTERED.items() if one.page == path.stem)
-        index.append(f"| [{title.removeprefix('# ')}]({path.name}) | {first} | {toggles} |")
+        pages[path] = MARKER.sub(
+            lambda match: match[1] + _measured(results.get(match[2]), _toggles(match[3])) + match[4], text
+        )
+        effects += _effects(path, text, results)
+    index = ["# Techniques", "", (TECHNIQUES / "about.txt").read_text(encoding="utf-8").strip(), "",
+             "| technique | `--toggle` | keys | effect on the loss, 95 % interval | time | measured on |",
+             "|---|---|---|---|---|---|", *effects]  # fmt: skip
     pages[TECHNIQUES / "README.md"] = "\n".join(index) + "\n"
     return pages
+
+
+def _toggles(names: str) -> list[str]:
+    """Those of a marker: commas within brackets part nothing."""
+    return [toggle.name for toggle in parse([names])] if names != "all" else []
+
+
+def _effects(path: Path, text: str, results: dict[str, Any]) -> Iterator[str]:
+    """Rows of the index: each toggle of a page with what it did, in each recipe where it was measured."""
+    title = f"[{text.partition(chr(10))[0].removeprefix('# ')}]({path.name})"
+    unseen = [name for name, one in REGISTERED.items() if one.page == path.stem]
+    for match in MARKER.finditer(text):
+        found = results.get(match[2], {})
+        rows = {row["name"]: row for row in found.get("toggles", [])}
+        for name in (name for name in _toggles(match[3]) if name in rows):
+            unseen = [other for other in unseen if other != name.partition("+")[0]]
+            recipe = re.sub(r"^(docs|runs)/techniques/|(/recipe)?\.yaml$", "", found["recipe"].split()[0])
+            recipe += ", last loss" if found["judge"] == "final" else ""
+            cells = [_settings(name), _effect(rows[name]), _times(rows[name]["time_ratio"]), recipe]
+            yield f"| {title} | `{name}` | " + " | ".join(cells) + " |"
+    for name in unseen:
+        state = "what others are compared with" if name in COMPARED_WITH else "not measured"
+        yield f"| {title} | `{name}` | {_settings(name)} | {state} | | |"
+
+
+def _settings(name: str) -> str:
+    """The keys that the names in a toggle stand for."""
+    parts = [REGISTERED[part].settings for part in name.split("+") if part in REGISTERED]
+    return ", ".join(f"`{key}: {json.dumps(value)}`" for settings in parts for key, value in settings.items())
+
+
+def _effect(row: dict[str, Any]) -> str:
+    """A toggle's verdict with the interval, in one cell."""
+    if (loss := row["loss"]) is None:
+        return str(row["verdict"])
+    interval = f"{loss['low']:+.4f} to {loss['high']:+.4f}"
+    return f"{row['verdict']}: {loss['mean']:+.4f} ({interval})" if loss["seen"] else f"{row['verdict']} ({interval})"
 
 
 def _measured(result: dict[str, Any] | None, names: list[str]) -> str:
@@ -186,10 +227,11 @@ def _measured(result: dict[str, Any] | None, names: list[str]) -> str:
             mean, least, most = (f"{value:.1%}" for value in row["robust_accuracy"])
             lines.append(f"| {name} | {row['accuracy'][0]:.1%} | {mean} | {least} to {most} |")
         return "\n".join([*lines, "", ""])
-    judged = [run["best_loss"] for run in result["runs"] if run["name"] == "baseline"]
+    judged = [run[f"{result['judge']}_loss"] for run in result["runs"] if run["name"] == "baseline"]
+    what = "Validation loss" if result["judge"] == "best" else "Last validation loss"
     metrics = [name for name in result["toggles"][0]["metrics"] if name == "accuracy"]
     lines += [
-        f"Validation loss of the baseline: {sum(judged) / len(judged):.4f}, the mean of {len(judged)} seeds.", "",
+        f"{what} of the baseline: {sum(judged) / len(judged):.4f}, the mean of {len(judged)} seeds.", "",
         "| | loss | 95 % interval | | " + "".join(f"{name} | " for name in metrics) + "time | memory |",
         "|---|---|---|---|" + "---|" * len(metrics) + "---|---|",
     ]  # fmt: skip

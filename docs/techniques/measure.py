@@ -14,18 +14,43 @@ from pathlib import Path
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 
+FEW = "--task classify --batch-size 16 training.evaluate_every_n_steps=20 execution.threads=1 execution.precision=fp32"
+DATA = "runs/techniques/data"
+
 BEFORE = {
-    "runs/techniques/bert": "train docs/techniques/bert.yaml -o runs/techniques/bert",
-    "runs/techniques/agreement": "finetune runs/techniques/bert data.builtin=grammar-agreement --task classify "
-    "--max-steps 60 --batch-size 16 --learning-rate 0.0005 training.evaluate_every_n_steps=20 execution.threads=1 "
-    "execution.precision=fp32 -o runs/techniques/agreement",
+    "runs/techniques/bert": "trifecta train docs/techniques/bert.yaml -o runs/techniques/bert",
+    "runs/techniques/agreement": "trifecta finetune runs/techniques/bert data.builtin=grammar-agreement "
+    "--task classify --max-steps 60 --batch-size 16 --learning-rate 0.0005 training.evaluate_every_n_steps=20 "
+    "execution.threads=1 execution.precision=fp32 -o runs/techniques/agreement",
+    DATA: "python docs/techniques/small_data.py",
+    "runs/techniques/plays": "trifecta train docs/techniques/plays.yaml -o runs/techniques/plays",
+    "runs/techniques/marks": f"trifecta finetune runs/techniques/plays {DATA}/marks.jsonl "
+    f"data.validation_paths=[{DATA}/marks-held-out.jsonl] data.sequence_length=48 --max-steps 160 "
+    f"--learning-rate 0.001 {FEW} -o runs/techniques/marks",
+    "runs/techniques/agreement-200": f"trifecta finetune runs/techniques/bert {DATA}/agreement.jsonl "
+    f"data.validation_paths=[{DATA}/agreement-held-out.jsonl] --max-steps 60 --learning-rate 0.0005 {FEW} "
+    "-o runs/techniques/agreement-200",
+    f"{DATA}/marks-substituted.jsonl": f"trifecta augment {DATA}/marks.jsonl -o {DATA}/marks-substituted.jsonl "
+    "--method substitute --model runs/techniques/plays --copies 2",
 }  # fmt: skip
-"""Runs that others begin with."""
+"""Runs that others begin with, and data."""
 
 TEXT, DEEP, DIGITS = (f"docs/techniques/{name}.yaml" for name in ("text", "deep", "digits"))
 AGREEMENT = "runs/techniques/agreement/recipe.yaml"
+MARKS = "runs/techniques/marks/recipe.yaml"
+NEIGHBOURS = (
+    "data.augment.replace=0.1+data.augment.synonyms=embeddings+data.augment.synonyms_path=runs/techniques/plays"
+)
+BY_LOSS = "data.curriculum.type=reference_loss+data.curriculum.reference=runs/techniques/marks"
 
 SHORT = f"ablate {TEXT} training.max_steps=150 training.evaluate_every_n_steps=150 --one-process"
+
+EQUAL = "data.curriculum.epochs=0.02+training.max_steps=177"
+SPLIT = "data.validation_paths=[]+training.validation_split=0.25"
+FEW_TEXTS = (
+    f"ablate {MARKS} --one-process --toggle delete_words,swap_words,synonyms,{NEIGHBOURS},eda,mask_tokens,drop_tokens,"
+    f"text_mixup,data.paths=[{DATA}/marks-substituted.jsonl]"
+)
 
 COMMANDS = {
     "optimizers": f"ablate {TEXT} --toggle adam,sgd,adafactor,lion,muon",
@@ -41,14 +66,38 @@ COMMANDS = {
     "schedules": f"{SHORT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
     "initialisation": f"{SHORT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",
     "rate": f"{SHORT} training.learning_rate=1e-4 --toggle learning_rate_auto",
+    "few": f"{FEW_TEXTS} --seeds 6",
+    "few-final": f"{FEW_TEXTS} --seeds 6 --judge final",
+    "few-scratch": f"ablate {MARKS} training.init_from=null --one-process --toggle eda,mask_tokens,text_mixup",
+    "order": "ablate runs/techniques/agreement-200/recipe.yaml --one-process "
+    "--toggle delete_words,swap_words,mask_tokens,drop_tokens,text_mixup",
+    "near": f"ablate {MARKS} data.paths=[{DATA}/marks-near.jsonl] --one-process "
+    f"--toggle {SPLIT},near_duplicates+{SPLIT}",
+    "curriculum": f"ablate {MARKS} --one-process --toggle short_texts_first,common_words_first,{BY_LOSS}",
+    "curriculum-text": f"{SHORT} data.samples=sentences --toggle short_texts_first+data.curriculum.epochs=0.02,"
+    f"common_words_first+data.curriculum.epochs=0.02,short_texts_first+{EQUAL},common_words_first+{EQUAL},"
+    "training.batch_size=14+training.max_steps=172",
+    "corpora": f"{SHORT} data.paths=[{DATA}/plays.txt,{DATA}/python.txt] "
+    f"data.validation_paths=[{DATA}/other-plays.txt] --toggle corpus_weights,data.weights=[1,3],"
+    f"data.paths=[{DATA}/plays.txt]",
+    "phases": f"ablate {TEXT} training.evaluate_every_n_steps=300 --one-process --toggle short_windows_first",
+    "phases-long": f"ablate {TEXT} data.sequence_length=512 training.batch_size=2 "
+    "training.evaluate_every_n_steps=300 --one-process --toggle short_windows_first",
+    "accumulation": f"ablate {TEXT} training.batch_size=64 training.max_steps=30 training.evaluate_every_n_steps=30 "
+    "--toggle accumulation+training.batch_size=16",
 }  # fmt: skip
-"""Name -> command; each has its own folder, with a baseline of its own."""
+"""Name -> command; each has a folder of its own. NAME-final judges NAME's runs by their last loss."""
 
 
 def trifecta(command: str) -> str:
     """What a command prints."""
     words = [sys.executable, "-m", "trifecta.cli.main", *shlex.split(command)]
     return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def is_there(place: Path) -> bool:
+    """Whether a run is over, or data is written."""
+    return any(path.exists() for path in (place / "checkpoints" / "final", place / "marks.jsonl")) or place.is_file()
 
 
 def write(found: dict[str, object]) -> None:
@@ -81,14 +130,16 @@ def robust() -> dict[str, object]:
 def main(names: list[str]) -> None:
     """Measures, and writes after each command what is known."""
     for place, command in BEFORE.items():
-        if not (Path(place) / "checkpoints" / "final").exists():
-            trifecta(command)
+        if not is_there(Path(place)):
+            name, rest = command.split(" ", 1)
+            subprocess.run([sys.executable, *shlex.split(rest)], check=True) if name == "python" else trifecta(rest)
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name in names or [*COMMANDS, ROBUST]:
         if name == ROBUST:
             write(found | {ROBUST: robust()})
             continue
-        command = f"{COMMANDS[name]} --seeds 3 -o runs/techniques/{name}"
+        seeds = "" if "--seeds" in COMMANDS[name] else " --seeds 3"
+        command = f"{COMMANDS[name]}{seeds} -o runs/techniques/{name.removesuffix('-final')}"
         result = json.loads(trifecta(f"{command} --json"))
         found[name] = {"command": f"trifecta {command}", **result}
         write(found)

@@ -67,7 +67,7 @@ def ablate(
 
 def report(runs: Sequence[Any], found: Sequence[Any], judge: str) -> Iterator[str]:
     """A table of what was measured, and what it means."""
-    from trifecta.experiments.ablate import BASELINE, average
+    from trifecta.experiments.ablate import BASELINE, average, judged
     from trifecta.tracking.terminal import size
 
     base = [run for run in runs if run.name == BASELINE]
@@ -75,7 +75,7 @@ def report(runs: Sequence[Any], found: Sequence[Any], judge: str) -> Iterator[st
     rows = [("", "loss", "95 % interval", "", *metrics, "time", "memory", "tokens/s")]
     loss, speed, memory = (average(getattr(run, name) for run in base)
                            for name in (f"{judge}_loss", "tokens_per_second", "memory_bytes"))  # fmt: skip
-    rows.append((BASELINE, _number(loss), "", "", *(_number(average(run.metrics.get(name) for run in base))
+    rows.append((BASELINE, _number(loss), "", "", *(_number(average(judged(run, judge).get(name) for run in base))
                  for name in metrics), "", size(int(memory)) if memory else "?", _speed(speed)))  # fmt: skip
     for row in found:
         effects = [f"{_change(row.metrics[name])}" if name in row.metrics else "" for name in metrics]

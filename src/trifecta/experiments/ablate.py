@@ -39,8 +39,8 @@ class Planned:
 @dataclass(frozen=True)
 class Measured:
     """A run that was. seconds_per_step and tokens_per_second: medians. memory_bytes: the most that training took beyond
-    the loaded program, None where the run was cut in two. loss: of validation. metrics: where that was best. error: why
-    it has no loss.
+    the loaded program, None where the run was cut in two. loss: of validation. metrics: where that was best.
+    final_metrics: those of the last one. error: why it has no loss.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Measured:
     best_loss: float | None = None
     final_loss: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    final_metrics: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -221,8 +222,12 @@ def train_and_measure(run: Planned) -> Measured | None:
         tokens_per_second=median(step["tokens"] / step["seconds"] for step in steady),
         memory_bytes=memory or peak_bytes() - before if seen.count("step") == len(steps) else None,
         best_loss=best["loss"], final_loss=evaluations[-1]["loss"],
-        metrics={k: v for k, v in best.items() if k not in _NOT_METRICS and isinstance(v, int | float)},
+        metrics=_metrics(best), final_metrics=_metrics(evaluations[-1]),
     )  # fmt: skip
+
+
+def _metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    return {k: v for k, v in evaluation.items() if k not in _NOT_METRICS and isinstance(v, int | float)}
 
 
 def train_here(run: Planned) -> Measured | None:
@@ -238,8 +243,8 @@ def compare(toggles: Sequence[Toggle], runs: Sequence[Measured], judge: str = "b
     for toggle in toggles:
         own = [run for run in runs if run.name == toggle.name]
         pairs = [(run, base[run.seed]) for run in own if run.error is None and base[run.seed].error is None]
-        shared = [name for name in pairs[0][0].metrics if name in pairs[0][1].metrics] if pairs else []
-        metrics = {name: _effect(pairs, _metric(name)) for name in shared}
+        names = [judged(run, judge) for run in pairs[0]] if pairs else [{}, {}]
+        metrics = {name: _effect(pairs, _metric(name, judge)) for name in names[0] if name in names[1]}
         found.append(Found(
             toggle.name, toggle.keys, _effect(pairs, lambda run: run.best_loss if judge == "best" else run.final_loss),
             {name: effect for name, effect in metrics.items() if effect},
@@ -252,8 +257,13 @@ def compare(toggles: Sequence[Toggle], runs: Sequence[Measured], judge: str = "b
 Pairs = Sequence[tuple[Measured, Measured]]
 
 
-def _metric(name: str) -> Callable[[Measured], float | None]:
-    return lambda run: run.metrics.get(name)
+def judged(run: Measured, judge: str) -> Mapping[str, float]:
+    """The task's metrics where the loss was best, or at the end."""
+    return run.metrics if judge == "best" else run.final_metrics
+
+
+def _metric(name: str, judge: str) -> Callable[[Measured], float | None]:
+    return lambda run: judged(run, judge).get(name)
 
 
 def _effect(pairs: Pairs, value: Callable[[Measured], float | None]) -> Effect | None:

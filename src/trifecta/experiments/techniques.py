@@ -10,8 +10,6 @@ from typing import Any
 from trifecta.errors import RecipeError, did_you_mean
 
 _LITERAL = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
-_COMMA = re.compile(r",(?![^\[{(]*[\]})])")
-"""A comma that isn't within brackets."""
 _PLUS = re.compile(r"\+(?=[A-Za-z_])")
 """A plus that isn't part of a number."""
 
@@ -41,6 +39,13 @@ def _schedule(name: str, **settings: Any) -> Technique:
 def _init(name: str) -> Technique:
     return Technique("initialisation", {"model.init": name})
 
+
+def _edits(**settings: float | str) -> Technique:
+    return Technique("text-augmentation", {f"data.augment.{key}": value for key, value in settings.items()})
+
+
+_SHORT_FIRST = [{"steps": 150, "sequence_length": 16, "batch_size": 64}, {"steps": 150}]
+"""Half of docs/techniques/text.yaml's steps with as many tokens in shorter windows."""
 
 TECHNIQUES: Mapping[str, Technique] = {
     "adamw": _optimizer("adamw"),
@@ -91,6 +96,19 @@ TECHNIQUES: Mapping[str, Technique] = {
     "erase": Technique("image-augmentation", {"objective.erase": 0.25}),
     "mixup": Technique("mixup-and-cutmix", {"objective.mixup": 0.2}),
     "cutmix": Technique("mixup-and-cutmix", {"objective.cutmix": 1.0}),
+    "delete_words": _edits(delete=0.1),
+    "swap_words": _edits(swap=0.1),
+    "synonyms": _edits(replace=0.1, synonyms="mythes"),
+    "eda": _edits(replace=0.1, insert=0.1, swap=0.1, delete=0.1, synonyms="mythes"),
+    "mask_tokens": _edits(mask_tokens=0.1),
+    "drop_tokens": _edits(drop_tokens=0.1),
+    "text_mixup": Technique("text-mixup", {"objective.mixup_alpha": 0.2}),
+    "short_texts_first": Technique("curriculum", {"data.curriculum.type": "length"}),
+    "common_words_first": Technique("curriculum", {"data.curriculum.type": "rarity"}),
+    "short_windows_first": Technique("phases", {"training.max_steps": None, "training.phases": _SHORT_FIRST}),
+    "corpus_weights": Technique("mixing-corpora", {"data.weights": [3, 1]}),
+    "near_duplicates": Technique("near-duplicates", {"data.near_duplicates": 0.5}),
+    "accumulation": Technique("gradient-accumulation", {"training.gradient_accumulation_steps": 4}),
 }  # fmt: skip
 """Name -> technique. A row here and a page in docs/techniques are all that a new one needs."""
 
@@ -118,13 +136,25 @@ def parse(texts: Iterable[str]) -> list[Toggle]:
     Raises:
         RecipeError: no such technique; none at all; one of them twice.
     """
-    names = [name.strip() for text in texts for name in _COMMA.split(text) if name.strip()]
+    names = [name.strip() for text in texts for name in _parted(text) if name.strip()]
     if not names:
         raise RecipeError("nothing to compare with the recipe", where="--toggle",
                           fix=f"use key=value, or one of: {', '.join(TECHNIQUES)}")  # fmt: skip
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise RecipeError(f"{twice[0]} is given twice", where="--toggle", fix="keep one of them")
     return [_toggle(name) for name in names]
+
+
+def _parted(text: str) -> list[str]:
+    """What stands between commas that aren't within brackets."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "[{(") - (sign in ")}]")
+        if sign == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def _toggle(name: str) -> Toggle:

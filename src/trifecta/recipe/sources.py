@@ -129,6 +129,7 @@ def collect(
         )
     except RecipeError as error:
         raise RecipeErrors([error, *errors]) from None
+    layers[-2:] = [merge(layers[-2], layers[-1], partial=True)]
     tree = Tree(name, under, tuple(layers))
     try:
         tree.resolve()
@@ -139,20 +140,24 @@ def collect(
     return tree
 
 
-def merge(base: Node, over: Node, path: str = "") -> Node:
-    """`over` laid over `base`: leaves and lists are replaced, sections merged, components too if their type stays."""
+def merge(base: Node, over: Node, path: str = "", *, partial: bool = False) -> Node:
+    """`over` laid over `base`: leaves and lists are replaced, sections merged, components too if their type stays.
+
+    partial: base leaves things out, so keys of a component without a type are of the type that `over` has:
+    `--optimizer sgd training.optimizer.momentum=0.5`.
+    """
     below, above = base.mapping, over.mapping
     if below is None or above is None:
         return over
     component = components().get(path)
-    if component is not None and "type" in above:
+    if component is not None and "type" in above and ("type" in below or not partial):
         before = plain(below["type"]) if "type" in below else component.default
         if plain(above["type"]) != before:
             return over
     entries = dict(below)
     for name, child in above.items():
         key = f"{path}.{name}" if path else name
-        entries[name] = merge(entries[name], child, key) if name in entries else child
+        entries[name] = merge(entries[name], child, key, partial=partial) if name in entries else child
     return Node(entries, over.origin, over.key_origin)
 
 

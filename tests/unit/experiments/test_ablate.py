@@ -117,6 +117,14 @@ def test_nothing_against_nothing_control_a_real_effect_is_seen(same_recipe: list
 
 
 @pytest.mark.fast
+def test_commas_within_brackets_of_brackets_part_nothing() -> None:
+    phases = "training.phases=[{steps: 5, batch_size: 8},{steps: 5}]+training.max_steps=null"
+    found = parse([f"ema,{phases},data.paths=[a,b]"])
+    assert [toggle.name for toggle in found] == ["ema", phases, "data.paths=[a,b]"]
+    assert found[1].keys == ["training.phases", "training.max_steps"]
+
+
+@pytest.mark.fast
 def test_toggles_are_parsed() -> None:
     found = parse(["ema,label_smoothing+z_loss", "objective.mean=[0.1,0.2],training.learning_rate=1e+1"])
     assert [toggle.name for toggle in found] == [
@@ -177,8 +185,9 @@ def test_plan_takes_turns_and_a_toggle_wins_over_the_recipe(tmp_path: Path) -> N
 def made_up(run: Planned) -> Measured:
     gain = 0.1 if run.name == BASELINE else 0.0
     return Measured(
-        run.name, run.seed, 5, 0.1 + gain, 10.0, 100, run.seed / 100 + gain, run.seed / 100, {"accuracy": 1}
-    )
+        run.name, run.seed, 5, 0.1 + gain, 10.0, 100, run.seed / 100 + gain, run.seed / 100, {"accuracy": 1},
+        {"accuracy": 1 - gain},
+    )  # fmt: skip
 
 
 @pytest.mark.fast
@@ -204,6 +213,7 @@ def test_finished_runs_are_not_run_again_and_others_are(tmp_path: Path) -> None:
     (final,) = compare(parse(["ema"]), runs, "final")
     assert final.loss is not None
     assert not final.loss.seen
+    assert final.metrics["accuracy"].mean == pytest.approx(0.1)  # at the end, not where the loss was best
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

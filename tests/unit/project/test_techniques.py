@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,28 @@ def test_keys_on_the_pages_exist() -> None:
 def test_tables_and_index_are_up_to_date() -> None:
     for path, text in module_at(ROOT / "docs" / "generate.py").technique_pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make docs`"
+
+
+def rows_of_index(text: str) -> dict[str, str]:
+    """Toggle -> what the index says of its effect."""
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| [")]
+    return {row[1].strip("`").partition("+")[0]: row[3] for row in rows}
+
+
+def without_effect(index: dict[str, str], techniques: Iterable[str]) -> list[str]:
+    """Techniques of which the index gives neither an effect nor a reason why there is none."""
+    said = ("better: ", "worse: ", "no effect seen (", "what others are compared with", "not measured")
+    return [name for name in techniques if not index.get(name, "").startswith(said)]
+
+
+def test_the_index_has_every_technique_with_its_effect() -> None:
+    index = rows_of_index((PAGES / "README.md").read_text(encoding="utf-8"))
+    assert without_effect(index, TECHNIQUES) == []
+    assert sum(effect == "not measured" for effect in index.values()) <= 2
+
+
+def test_the_index_control_a_technique_that_it_lacks_is_noticed() -> None:
+    assert without_effect({"old": "worse: +0.1", "blank": ""}, ["old", "blank", "new"]) == ["blank", "new"]
 
 
 def commands() -> list[list[str]]:

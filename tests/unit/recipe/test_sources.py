@@ -55,6 +55,20 @@ def test_components(load: Load) -> None:
     assert load("tokenizer: bpe").recipe.tokenizer == BpeTokenizer()
 
 
+def test_a_flag_that_chooses_a_type_leaves_the_keys_written_beside_it(load: Load) -> None:
+    """Nothing that was written is lost in silence: it acts, or it is refused."""
+    flags = {"training.optimizer.type": ("--optimizer", "sgd")}
+    rate = "training.learning_rate=0.1"
+    kept = load("{}", overrides=[rate, "training.optimizer.momentum=0.5"], flags=flags).recipe.training.optimizer
+    assert isinstance(kept, Sgd)
+    assert kept.momentum == 0.5
+    below = "training: {optimizer: {type: adam, beta_1: 0.5}}"
+    assert load(below, overrides=[rate], flags=flags).recipe.training.optimizer == Sgd()
+    with pytest.raises(RecipeErrors, match="sgd has no such key"):
+        load("{}", overrides=[rate, "training.optimizer.beta_1=0.5"], flags=flags)
+
+
+@pytest.mark.fast
 def test_empty_sections_and_null(load: Load) -> None:
     assert load("model:\ntraining:\n  optimizer:\n").recipe == Recipe()
     assert load("training: {gradient_clip_norm: null}").recipe.training.gradient_clip_norm is None
