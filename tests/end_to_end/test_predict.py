@@ -359,7 +359,7 @@ def test_control_questions_divided_one_by_one_are_noticed(place: Path, monkeypat
 
     test_contexts_stay_in_one_part(place)
     monkeypatch.setattr(
-        divided, "_by_context", lambda questions, recipe: split_records(questions, 0.1, recipe.training.seed)
+        divided, "_by_context", lambda questions, recipe, *_: split_records(questions, 0.1, recipe.training.seed)
     )
     with pytest.raises(AssertionError):
         check_parts(place / "twice.jsonl")

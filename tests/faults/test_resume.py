@@ -333,10 +333,12 @@ def test_fault_004_control_an_order_that_is_drawn_as_it_comes_is_noticed(
 
     from trifecta.data import Sampler
 
+    streams: dict[int, Any] = {}
+
     def drawn(self: Sampler, _epoch: int, start: int, stop: int) -> Any:
-        if start == 0 or not hasattr(self, "drawn"):
-            self.drawn = iter(np.random.default_rng(0).permutation(self.size))  # type: ignore[attr-defined]
-        return np.array([next(self.drawn) for _ in range(start, min(stop, self.size))])  # type: ignore[attr-defined]
+        if start == 0 or id(self) not in streams:
+            streams[id(self)] = iter(np.random.default_rng(0).permutation(self.size))
+        return np.array([next(streams[id(self)]) for _ in range(start, min(stop, self.size))])
 
     monkeypatch.setattr(Sampler, "indices", drawn)
     assert differ(*whole_and_resumed(short_text, tmp_path, **{"training.evaluate_every_n_steps": 100}))

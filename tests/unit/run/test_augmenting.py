@@ -39,7 +39,7 @@ def feed(*overrides: str, training: bool = True) -> tuple[Any, Feed]:
 
 
 def rows(feed: Feed, made: Any, epoch: int, numbers: list[int]) -> list[str]:
-    batch = feed.batch((epoch, np.array(numbers)))
+    batch = feed.batch((np.full(len(numbers), epoch), np.array(numbers)))
     tokens, members = batch.inputs["tokens_BT"].flatten(), batch.targets["members_BT"].flatten()
     return [made.vocabulary.shown(tokens[members == i].tolist()) for i in range(len(numbers))]
 
