@@ -97,7 +97,7 @@ def augment(
         made = rewriting.augment_files(data, task, wanted, copies=copies, only_copies=only_copies, report=progress)
     if not made.lines:
         raise RecipeError("no copy differs from its record, so there is nothing to write", where="--method",
-                          fix="raise --share, or choose another method")  # fmt: skip
+                          fix=_WAY_OUT.get(method, "raise --share, or choose another method"))  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, "".join(f"{line}\n" for line in made.lines))
     if json:
@@ -106,9 +106,21 @@ def augment(
             "unchanged": made.unchanged, "lines": len(made.lines), "seconds": time.perf_counter() - started,
         }))  # fmt: skip
         return
-    left = f"; {made.unchanged:,} that would have been the same were left out" if made.unchanged else ""
+    why = "that would have been the same, or that the runs left untranslated," if method == "back-translate" else (
+        "that would have been the same"
+    )  # fmt: skip
+    left = f"; {made.unchanged:,} {why} were left out" if made.unchanged else ""
     print(f"{path}: {len(made.lines):,} records, {made.copies:,} of them changed copies{left}")
-    print("Validate on other files (data.validation_paths), or set data.near_duplicates: copies are near-duplicates.")
+    if made.copies:
+        print("Validate on other files (data.validation_paths): copies of what is trained on would flatter the model.")
+
+
+_WAY_OUT = {
+    "back-translate": "give runs that have learned to translate, and whose data.sequence_length holds these texts: "
+    "trifecta predict RUN shows what they write",
+    "substitute": "raise --share, or give a run that has learned more",
+}
+"""Method -> what to do where it changed nothing."""
 
 
 def _require_effect(idle: bool, option: str, because: str) -> None:

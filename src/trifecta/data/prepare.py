@@ -21,6 +21,7 @@ from trifecta.data.store import Corpora, Int64, PartWriter, TokenStore
 from trifecta.errors import DataError
 
 _PIECES_AT_ONCE = 16
+_SAME_TEXT = "validation documents have the same text as a training document"
 _PARTS: tuple[Part, Part] = ("train", "validation")
 _SEEN: dict[str, tuple[Part, ...]] = {"all": _PARTS, "training": ("train",), "none": ()}
 """What a tokenizer may see -> parts."""
@@ -183,15 +184,28 @@ def prepare_corpora(
         for sources in corpora
     ]  # fmt: skip
     held_out = parts[:1] if validation_sources else parts
-    return Prepared(
-        Corpora(tuple(store for part in parts for store in part.train.stores)),
-        Corpora(tuple(store for part in held_out for store in part.validation.stores)),
-        parts[0].tokenizer,
-        _sum(scans),
-        _hash([part.fingerprint for part in parts]),
-        list(dict.fromkeys(note for part in parts for note in part.notes)),
-        sum(part.duplicates for part in parts),
-    )
+    train = Corpora(tuple(store for part in parts for store in part.train.stores))
+    validation = Corpora(tuple(store for part in held_out for store in part.validation.stores))
+    shared, whole = _shared_documents(train, validation)
+    notes = [note for part in parts for note in part.notes if not note.endswith(_SAME_TEXT)]
+    notes += [f"{shared} of {whole} {_SAME_TEXT}"] if shared else []
+    fingerprint = _hash([part.fingerprint for part in parts])
+    return Prepared(train, validation, parts[0].tokenizer, _sum(scans), fingerprint, list(dict.fromkeys(notes)), shared)
+
+
+def _shared_documents(train: Corpora, validation: Corpora) -> tuple[int, int]:
+    """Documents of all validation parts that are in any training part too, and all of the former."""
+    held_out = [document for store in validation.stores for document in _documents(store)]
+    wanted = set(held_out)
+    found = {document for store in train.stores for document in _documents(store) if document in wanted}
+    return sum(document in found for document in held_out), len(held_out)
+
+
+def _documents(store: TokenStore) -> Iterator[bytes]:
+    """A digest of each document's tokens."""
+    ends = [*store.documents[1:].tolist(), len(store.tokens)]
+    for start, stop in zip(store.documents.tolist(), ends, strict=True):
+        yield hashlib.blake2b(store.tokens[start:stop].astype("<u4").tobytes(), digest_size=8).digest()
 
 
 @dataclass(frozen=True)
@@ -275,7 +289,7 @@ def _notes(writers: dict[Part, PartWriter], duplicates: int) -> list[str]:
     notes = []
     if duplicates:
         whole = len(writers["validation"].document_hashes)
-        notes.append(f"{duplicates} of {whole} validation documents have the same text as a training document")
+        notes.append(f"{duplicates} of {whole} {_SAME_TEXT}")
     if unknown := sum(writer.unknowns for writer in writers.values()):
         notes.append(f"{unknown:,} tokens of the text are <unk>: the vocabulary doesn't have what stood there")
     return notes

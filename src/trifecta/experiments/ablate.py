@@ -70,6 +70,9 @@ class Found:
     failed: int
 
 
+_CHOSEN_HERE = {"training.seed"}
+
+
 def plan(request: Request, toggles: Sequence[Toggle], seeds: int, out: Path | None) -> list[Planned]:
     """Every run, in an order in which baseline and toggles take turns, so that all share what disturbs the machine.
 
@@ -81,6 +84,13 @@ def plan(request: Request, toggles: Sequence[Toggle], seeds: int, out: Path | No
     if seeds < 2:
         raise RecipeError(f"{seeds} seed gives no interval: what chance does can't be told from what the technique "
                           "does", where="--seeds", fix="use 3 or more")  # fmt: skip
+    for toggle in toggles:
+        if chosen := _CHOSEN_HERE & set(toggle.keys):
+            raise RecipeError(f"{toggle.name} sets {min(chosen)}, which ablate chooses for each pair of runs",
+                              where="--toggle", fix="remove it; --seeds says how many")  # fmt: skip
+    if out is not None and (out / "recipe.yaml").is_file():
+        raise RecipeError("a run lives here, and the runs of an ablation would lie among its files", where=str(out),
+                          fix="choose another folder with -o")  # fmt: skip
     baseline = resolve(request)
     place = out or Path("runs") / f"ablate-{run_name(baseline)}"
     sides = [(BASELINE, request, baseline)]

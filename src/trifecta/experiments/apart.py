@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from trifecta.errors import ResourceError, TrifectaError
@@ -61,12 +62,21 @@ def _terminated_is_an_exception() -> Iterator[None]:
 
 
 def _answer(answer: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         answer.send(work(*arguments))
     except TrifectaError as error:
         answer.send(error)
     except KeyboardInterrupt:
         sys.exit(130)  # the parent got it too, and says so
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed can't stop this process: it stops itself, and saves what it has."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def peak_bytes() -> int:

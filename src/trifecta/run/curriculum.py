@@ -50,6 +50,18 @@ def with_curriculum(samples: Samples, recipe: Recipe) -> Feed:
     return replace(samples.feed, sampler=order)
 
 
+def unseen(feed: Feed, samples: int) -> str | None:
+    """In words, what a run of so many samples never comes to; None where it sees everything."""
+    order = feed.sampler
+    if not isinstance(order, Curriculum) or samples >= order.samples:
+        return None
+    share = order.allowed(max(0, samples - 1)) / len(order)
+    return (
+        f"the curriculum grows for {order.samples / len(order):.3g} epochs, and the run ends after "
+        f"{samples / len(order):.3g}: the hardest {1 - share:.0%} of the samples are never seen"
+    )
+
+
 def _grown(
     samples: Samples, order: npt.NDArray[np.int64], *, pacing: str, start_ratio: float, epochs: float
 ) -> Curriculum:

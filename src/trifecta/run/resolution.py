@@ -218,5 +218,6 @@ def check_warmup(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:
         raise RecipeError(
             f"training.warmup_steps is {warmup}, but the whole run has {total_steps} steps",
             where=origin.where if origin else None,
-            fix="lower training.warmup_steps, or raise training.epochs or training.max_steps",
+            fix="lower training.warmup_steps, or "
+            + ("lengthen the phases" if recipe.training.phases else "raise training.epochs or training.max_steps"),
         )

@@ -20,9 +20,10 @@ from trifecta.evaluation.evaluate import Evaluation, evaluate
 from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads, switches
 from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
+from trifecta.optim import Optimizers
 from trifecta.recipe.schema import Recipe
 from trifecta.run import build, fitting, folder, rates
-from trifecta.run.curriculum import Samples, with_curriculum
+from trifecta.run.curriculum import Samples, unseen, with_curriculum
 from trifecta.run.feed import Feed, Feeds
 from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
@@ -42,6 +43,8 @@ from trifecta.types import StepReport
 
 Resume = Literal["auto", "must", "never"]
 FINISHED = "finished already; raise training.epochs or training.max_steps to go on"
+PHASES_OVER = "finished already, all its phases; to train it further begin another run with training.init_from"
+COMPILING = "the blocks are compiled on the way: the first steps, and those of a new length, take seconds to minutes"
 
 
 @dataclass(frozen=True)
@@ -171,8 +174,9 @@ class _Training:
             share = feed.padding_share(self.recipe.training.batch_size)
             self.notes.append(f"padding is {share:.1%} of the positions")
         if self.recipe.execution.fit_batch:
-            self.recipe, why = fitting.measured(self.recipe, feed, self.module, optimizers, self.device)
-            self.notes.append(why)
+            self._fit(optimizers)
+        if self.recipe.execution.compile:
+            self.notes.append(COMPILING)
         self.plan = self._course()
         progress = self.state.progress
         self.total_steps = self.plan.total_steps(progress.step, progress.samples_seen)
@@ -181,6 +185,8 @@ class _Training:
             self.recipe, why = rates.automatic(self.recipe, parameters, self.total_steps)
             self.notes.append(why)
         self.notes += build.warnings_of(self.recipe, self.device, data)
+        in_all = self.total_steps * self.recipe.training.batch_size * self.recipe.training.gradient_accumulation_steps
+        self.notes += filter(None, [unseen(feed, in_all)])
         check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
         self._check_end()
         self.hooks = hooks
@@ -193,6 +199,16 @@ class _Training:
             self.emit({"event": "note", "message": what})
         else:
             self.notes.append(what)
+
+    def _fit(self, optimizers: Optimizers) -> None:
+        """Micro-batches of what fits in the phase whose updates are largest."""
+        phases = list(zip(build.phases_of(self.recipe), self.feeds.phases, strict=True))
+        recipe, feed = max(phases, key=lambda phase: _tokens_per_step(phase[0]))
+        measured, why = fitting.measured(recipe, feed, self.module, optimizers, self.device)
+        size = measured.execution.micro_batch_size
+        assert size is not None
+        self.recipe = fitting.with_micro_batch(self.recipe, size)
+        self.notes.append(why)
 
     def _course(self) -> Course:
         return build.course_of(self.recipe, [len(feed.samples) for feed in self.feeds.phases])
@@ -295,7 +311,8 @@ class _Training:
         if self._is_over:
             self.emit = Events(lambda _: None, self.hooks)
             self.emit(self._start_event())
-            self.emit({"event": "note", "message": FINISHED})
+            over = FINISHED if self.recipe.training.phases is None else PHASES_OVER
+            self.emit({"event": "note", "message": over})
             self.emit(end_event(self.state))
             return
         self.texts = folder.write_identity(self.place, self.recipe, self.data.tokenizer.to_json())
@@ -413,12 +430,12 @@ class _Training:
         """What may differ between phases, of the one that the next step belongs to."""
         number = self.plan.phase(self.state.progress.samples_seen)
         recipe, samples = build.phases_of(self.recipe)[number], len(self.feeds.phases[number].samples)
-        training = recipe.training
+        plan = build.plan_of(recipe, samples)
         return {
-            "tokens_per_step": training.batch_size
-            * training.gradient_accumulation_steps
-            * build.sequence_length_of(recipe),
-            "steps_per_epoch": build.plan_of(recipe, samples).steps_per_epoch,
+            "tokens_per_step": _tokens_per_step(recipe),
+            "steps_per_epoch": plan.steps_per_epoch
+            if self.recipe.training.phases is None
+            else min(plan.steps_per_epoch, plan.total_steps(0, 0)),
         }
 
     def _phase_event(self) -> dict[str, Any]:
@@ -464,6 +481,11 @@ class _Training:
         checkpoint.failpoint("unlinked")
         self._point_to(saved)
         checkpoint.prune(self.root, self.recipe.training.keep_last_n, {saved.folder})
+
+
+def _tokens_per_step(recipe: Recipe) -> int:
+    training = recipe.training
+    return training.batch_size * training.gradient_accumulation_steps * build.sequence_length_of(recipe)
 
 
 def _yaml(value: Any) -> str:

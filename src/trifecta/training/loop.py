@@ -6,6 +6,7 @@ validation, sample and save of a step happen once, in that order, before the nex
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -91,6 +92,11 @@ def steps(state: TrainState, how: Stepping) -> Generator[StepReport, None, None]
         epoch = how.plan.finished_epochs(progress.samples_seen) + 1
         number = progress.step + 1
         learning_rate = how.learning_rate * how.schedule(number)
+        if not math.isfinite(learning_rate):
+            raise NumericsError(
+                f"the learning rate of step {number} is {learning_rate}; no weight was touched by it",
+                fix="give a schedule whose factors are finite numbers",
+            )
         done = update(
             how.module, state.optimizers, batches, number=number, learning_rate=learning_rate,
             transforms=how.transforms, seed=how.seed, device=how.device, autocast=how.autocast,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -295,3 +299,45 @@ def test_each_technique_is_of_keys_that_exist() -> None:
     known = {key.key for key in known_keys()}
     for name, technique in TECHNIQUES.items():
         assert set(technique.settings) <= known, name
+
+
+def test_what_ablate_chooses_is_no_toggle_and_a_run_is_no_place(tmp_path: Path) -> None:
+    request = Request(data=(str(write_text(tmp_path / "words.txt")),))
+    with pytest.raises(RecipeError, match=r"training\.seed=5 sets training\.seed, which ablate chooses"):
+        plan(request, parse(["training.seed=5"]), 2, None)
+    (tmp_path / "recipe.yaml").write_text("model: gpt\n")
+    with pytest.raises(RecipeError, match="a run lives here"):
+        plan(request, parse(["label_smoothing"]), 2, tmp_path)
+
+
+_PARENT = """
+import os, sys, time
+from trifecta.experiments.apart import apart
+
+def work():
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    apart("a run", work)
+"""
+
+
+def test_a_killed_parent_takes_its_child_with_it(tmp_path: Path) -> None:
+    """After kill -9 of the parent the child ends by itself, so that the same command can go on."""
+    program = tmp_path / "parent.py"
+    program.write_text(_PARENT)
+    parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    for _ in range(600):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the child lives on")
+    parent.stdout.close()

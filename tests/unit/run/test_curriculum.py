@@ -126,3 +126,25 @@ def test_mixed_corpora_are_divided_each_by_itself(tmp_path: Path) -> None:
     drawn = feeds.phases[0].at(0, 0, 80).inputs["tokens_BT"][:, 0].tolist()
     assert sorted(map(drawn.count, set(drawn))) == [20, 60]
     assert trifecta.run.evaluate(out)["characters"] == 480
+
+
+def test_documents_of_one_corpus_in_the_validation_of_another_are_counted(tmp_path: Path) -> None:
+    """Twelve texts, and the same under other names in another order: each corpus by itself has no leak."""
+    for corpus, order in (("one", 1), ("two", -1)):
+        (tmp_path / corpus).mkdir()
+        for number in range(12):
+            (tmp_path / corpus / f"{order * number + 20:02}.txt").write_text(f"text {number} " * 12)
+    trifecta.train(
+        tmp_path / "one", tmp_path / "two", out=tmp_path / "run",
+        settings=SMALL | {"data.weights": [1.0, 1.0], "tokenizer.type": "byte", "data.sequence_length": 8},
+    )  # fmt: skip
+    journal = (tmp_path / "run" / "journal.jsonl").read_text()
+    assert "2 of 2 validation documents have the same text as a training document" in journal
+
+
+@pytest.mark.parametrize(("epochs", "said"), [(50.0, True), (0.01, False)])
+def test_what_a_short_run_never_sees_is_said(epochs: float, said: bool, lines: Path, tmp_path: Path) -> None:
+    settings = {"data.samples": "lines", "data.curriculum.type": "length", "data.curriculum.epochs": epochs}
+    events = train(lines, tmp_path / "run", **settings)
+    notes = [event["message"] for event in events if event["event"] == "note"]
+    assert any("of the samples are never seen" in note for note in notes) == said

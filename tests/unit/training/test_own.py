@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import trifecta
-from trifecta.errors import RecipeError
+from trifecta.errors import CheckpointError, NumericsError, RecipeError
 
 pytestmark = pytest.mark.fast
 
@@ -119,11 +119,95 @@ def test_evaluation_counts_every_sample_once() -> None:
     assert (found.tokens, made.module.training) == (22, True)
 
 
+class Unused(Line):
+    """With a parameter that nothing uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.Parameter(torch.zeros(3))
+
+
+def test_a_parameter_that_nothing_uses_is_no_obstacle(tmp_path: Path) -> None:
+    first = loop(Unused())
+    next(iter(first))
+    first.save(tmp_path)
+    assert loop(Unused()).resume(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"seed": 1}, "seed: 42 -> 1"), ({"shuffle": False}, "shuffle: True -> False"),
+     ({"optimizer": torch.optim.NAdam}, "optimizer: .*AdamW -> torch.optim.nadam.NAdam")],
+)  # fmt: skip
+def test_another_loop_is_refused_by_name(changed: dict[str, Any], named: str, tmp_path: Path) -> None:
+    first = loop()
+    next(iter(first))
+    first.save(tmp_path)
+    with pytest.raises(CheckpointError, match=named):
+        loop(**changed).resume(tmp_path)
+    assert loop(learning_rate=0.1, batch_size=8).resume(tmp_path) == 1
+
+
+class Gives(Line):
+    """What the case says, instead of a LossSum."""
+
+    def __init__(self, given: Any):
+        super().__init__()
+        self.given = given
+
+    def forward(self, batch: trifecta.Batch) -> Any:
+        result = super().forward(batch)
+        return self.given(result.terms["squares"][0]) if callable(self.given) else self.given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "the module gave a NoneType"),
+        (trifecta.LossSum({}), "a LossSum without terms"),
+        (lambda total: trifecta.LossSum({"squares": (total.detach(), 4.0)}), "no scalar tensor with a gradient"),
+        (lambda total: trifecta.LossSum({"squares": (total[None], 4.0)}), "no scalar tensor with a gradient"),
+        (lambda total: trifecta.LossSum({"squares": (total, 0.0)}), "is 0 in the module's LossSum and 4 in its Batch"),
+    ],
+)
+def test_what_a_module_gives_is_looked_at(given: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        next(iter(loop(Gives(given))))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size should be"), ({"epochs": -1}, "epochs should be"),
+        ({"max_steps": 0}, "max_steps should be"), ({"learning_rate": float("nan")}, "learning_rate should be"),
+        ({"gradient_clip_norm": 0.0}, "gradient_clip_norm should be"), ({"precision": "fp16"}, "precision should be"),
+        ({"optimizer": "adam"}, "optimizer should be what makes one"), ({"device": "gpu"}, "gpu"),
+    ],
+)  # fmt: skip
+def test_arguments_out_of_bounds(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        loop(**options)
+
+
+def test_a_rate_that_is_no_number_touches_nothing() -> None:
+    made = loop(schedule=lambda n: float("nan") if n == 3 else 1.0)
+    reports = iter(made)
+    next(reports), next(reports)
+    before = weights(made)
+    with pytest.raises(NumericsError, match="the learning rate of step 3 is nan"):
+        next(reports)
+    assert all(map(torch.equal, weights(made), before))
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(RecipeError, match="the loss has a term 'cubes', of which its batch has no weight"):
         next(iter(loop(Line(term="cubes"))))
     with pytest.raises(RecipeError, match="the data set is empty"):
         trifecta.Loop(Line(), [], collate)
+    with pytest.raises(RecipeError, match="the data set is empty"):
+        loop().evaluate([])
+    with pytest.raises(RecipeError, match="collate gave a dict"):
+        next(iter(trifecta.Loop(Line(), SAMPLES, lambda _: {}, device="cpu")))  # type: ignore[arg-type,return-value]
     frozen = Line()
     frozen.requires_grad_(False)
     with pytest.raises(RecipeError, match="no parameter that is trained"):
