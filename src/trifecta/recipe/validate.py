@@ -217,13 +217,16 @@ def _wrong_value(key: str, details: ErrorDetails, info: KnownKey | None) -> tupl
     return f"{key}: {words}, found {describe(found)}", _fix_value(kind, found, info)
 
 
+_LIMITS = {
+    "greater_than": ("greater than", "gt"), "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"), "less_than_equal": ("at most", "le"),
+}  # fmt: skip
+"""Kind of a range error -> words, and the name of its limit."""
+
+
 def _wanted(kind: str, context: Mapping[str, Any]) -> str | None:
-    limits = {
-        "greater_than": ("greater than", "gt"), "greater_than_equal": ("at least", "ge"),
-        "less_than": ("less than", "lt"), "less_than_equal": ("at most", "le"),
-    }  # fmt: skip
-    if kind in limits:
-        words, name = limits[kind]
+    if kind in _LIMITS:
+        words, name = _LIMITS[kind]
         return f"{words} {context[name]:g}" if abs(context[name]) < 1e6 else f"{words} {context[name]:,}"
     if kind in ("too_short", "string_too_short"):
         unit = "item" if kind == "too_short" else "character"
@@ -246,6 +249,9 @@ def _fix_value(kind: str, found: Any, info: KnownKey | None) -> str | None:
         return f"write [{clip(found)}]"
     if kind == "literal_error" and info is not None:
         return f"use one of: {', '.join(info.choices)}"
+    if kind in _LIMITS and info is not None and info.bounds:
+        usual = f"; the default is {describe(info.default)}" if isinstance(info.default, (int, float)) else ""
+        return f"write a number {' and '.join(info.bounds)}{usual}"
     if kind == "string_type" and isinstance(found, (int, float)):
         return f'put it in quotes: "{found}"'
     return None
