@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from trifecta.data.prepare import Prepared
-from trifecta.errors import CheckpointError, DataError, RecipeError, ResourceError
+from trifecta.errors import RecipeError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
 from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads, switches
 from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Optimizers
 from trifecta.recipe.schema import Recipe
-from trifecta.run import build, fitting, folder, rates
+from trifecta.run import build, fitting, folder, rates, resuming
 from trifecta.run.curriculum import Samples, unseen, with_curriculum
 from trifecta.run.feed import Feed, Feeds
 from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
 from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name, with_precision
+from trifecta.run.resuming import Resume
 from trifecta.run.samples import Sample, sample_of
 from trifecta.run.tasks import TaskData
-from trifecta.tokenizers import Tokenizer, fingerprint
+from trifecta.tokenizers import Tokenizer
 from trifecta.tracking.journal import Journal
 from trifecta.training import checkpoint, files, lock
 from trifecta.training.hooks import Events, Hook, guarded
@@ -41,7 +40,6 @@ from trifecta.training.signals import StopRequest, stop_on_signals
 from trifecta.training.state import Progress, TrainState
 from trifecta.types import StepReport
 
-Resume = Literal["auto", "must", "never"]
 FINISHED = "finished already; raise training.epochs or training.max_steps to go on"
 PHASES_OVER = "finished already, all its phases; to train it further begin another run with training.init_from"
 COMPILING = "the blocks are compiled on the way: the first steps, and those of a new length, take seconds to minutes"
@@ -146,8 +144,8 @@ class _Training:
     ):
         self.place, self.resolution, self.data = place, resolution, data
         self.notes = list(data.notes)
-        self.saved = self._saved(resume)
-        self.recipe, recorded = self._reconcile()
+        self.saved = resuming.wanted(place, resume, self.notes.append)
+        self.recipe, recorded = resuming.reconciled(resolution, self.saved, place, data.tokenizer)
         self.device = resolve_device(self.recipe.execution.device)
         set_threads(self.recipe.execution.threads)
         set_deterministic(self.recipe.training.deterministic)
@@ -213,69 +211,11 @@ class _Training:
     def _course(self) -> Course:
         return build.course_of(self.recipe, [len(feed.samples) for feed in self.feeds.phases])
 
-    def _saved(self, resume: Resume) -> checkpoint.Checkpoint | None:
-        """The checkpoint to go on from, if there is one and it is wanted."""
-        found = checkpoint.newest(self.place / folder.CHECKPOINTS, self.notes.append)
-        if found and resume == "never":
-            raise CheckpointError(
-                f"a run is here already, at step {found.step}, and --resume never was given", where=str(self.place),
-                fix="choose another folder with -o, or remove this one",
-            )  # fmt: skip
-        if not found and resume == "must":
-            raise CheckpointError(
-                "nothing to resume here, and --resume must was given", where=str(self.place),
-                fix="check the folder's name (`trifecta runs` lists them), or leave --resume out to start",
-            )  # fmt: skip
-        return found
-
-    def _reconcile(self) -> tuple[Recipe, list[str]]:
-        """The recipe to run: on resume what the first start measured is kept unless it is asked for otherwise."""
-        recipe = self.resolution.recipe
-        if self.saved is None:
-            return recipe, []
-        old = folder.read_recipe(self.saved.folder)
-        kept = {
-            name: getattr(old.execution, name)
-            for name in ("device", "precision", "threads")
-            if f"execution.{name}" not in self.resolution.resolved.written or getattr(recipe.execution, name) == "auto"
-        }
-        recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=kept)})
-        recipe = fitting.kept(rates.kept(recipe, old), old)
-        compared = recipe
-        saved = checkpoint.read_progress(self.saved).fingerprints.get("tokenizer")
-        if recipe.tokenizer.type == "file" and saved == fingerprint(self.data.tokenizer):
-            compared = recipe.model_copy(update={"tokenizer": old.tokenizer})  # the same one, wherever it lies now
-        changed = folder.check_resumable(old, compared, self.place)
-        return recipe, [
-            f"changed on resume: {change.key}: {_yaml(change.old)} -> {_yaml(change.new)}" for change in changed
-        ]
-
     def _restore(self) -> None:
-        fingerprints = {"data": self.data.fingerprint, "tokenizer": fingerprint(self.data.tokenizer)}
-        fingerprints |= getattr(self.data, "fingerprints", {})
-        if self.saved is None:
-            self.state.progress.fingerprints = fingerprints
-            self.state.progress.versions = _versions()
-            return
-        saved = checkpoint.read_progress(self.saved).fingerprints
-        # Synonyms come and go with keys that a resume may change; where they were and are, they must be the same.
-        different = [name for name in fingerprints.keys() & saved.keys() if saved[name] != fingerprints[name]]
-        if different:
-            raise DataError(
-                f"the {' and the '.join(sorted(different))} changed since this run was saved; the text now is "
-                f"{', '.join(self.resolution.recipe.data.paths) or self.resolution.text.name}", where=str(self.place),
-                fix="restore the old text, or train the new one in another folder with -o",
-            )  # fmt: skip
-        checkpoint.load_state(self.saved, self.state)
-        progress = self.state.progress
-        progress.fingerprints = fingerprints  # an imported model has none
-        for name, version in _versions().items():
-            if progress.versions.get(name) != version:
-                self.notes.append(f"saved under {name} {progress.versions.get(name)}, going on under {version}: "
-                                  "results may differ in the last bits")  # fmt: skip
-        progress.versions = _versions()
-        progress.saved_step = progress.step
-        self._point_to(self.saved)
+        text = ", ".join(self.resolution.recipe.data.paths) or self.resolution.text.name
+        self.notes += resuming.restore(self.state, self.saved, resuming.fingerprints_of(self.data), self.place, text)
+        if self.saved is not None:
+            self._point_to(self.saved)
 
     def _point_to(self, saved: checkpoint.Checkpoint) -> None:
         """Lets `best` and `final` lead here if the progress says so: a kill can come between a save and its links."""
@@ -486,14 +426,3 @@ class _Training:
 def _tokens_per_step(recipe: Recipe) -> int:
     training = recipe.training
     return training.batch_size * training.gradient_accumulation_steps * build.sequence_length_of(recipe)
-
-
-def _yaml(value: Any) -> str:
-    """A value as a recipe has it: null, true, 3."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def _versions() -> dict[str, str]:
-    from trifecta import __version__
-
-    return {"trifecta": __version__, "torch": torch.__version__, "python": sys.version.split()[0]}
