@@ -121,7 +121,12 @@ def wants_synonyms(recipe: Recipe) -> bool:
 
 def _no_micro_batch(recipe: Recipe) -> bool:
     micro, training = recipe.execution.micro_batch_size, recipe.training
-    return recipe.execution.fit_batch or (micro or 0) > training.batch_size * training.gradient_accumulation_steps
+    updates = [
+        (phase.batch_size or training.batch_size)
+        * (phase.gradient_accumulation_steps or training.gradient_accumulation_steps)
+        for phase in training.phases or [components.Phase()]
+    ]
+    return recipe.execution.fit_batch or (micro or 0) > max(updates)
 
 
 def _no_cuda(recipe: Recipe) -> bool:

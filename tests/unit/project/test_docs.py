@@ -118,7 +118,11 @@ def test_the_recipes_in_the_readme_load(tmp_path: Path) -> None:
     for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL):
         (tmp_path / "recipe.yaml").write_text(block)
         found.append(collect(config=tmp_path / "recipe.yaml").resolve().recipe)
-    keras, whole = found
+    keras, phases, whole = found
     assert whole.model.d_model == 256
     assert keras.training.scheduler.type == "exponential_decay"
+    assert [(p.sequence_length, p.batch_size, p.epochs) for p in phases.training.phases or []] == [
+        (128, 64, 5),
+        (512, 16, 5),
+    ]
     assert (keras.training.learning_rate, keras.training.gradient_clip_norm) == (2e-5, 1.0)

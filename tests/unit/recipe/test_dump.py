@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -66,7 +67,9 @@ def values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     return {NoneType: st.none(), bool: st.booleans(), str: st.text(min_size=1, max_size=12)}[annotation]
 
 
+@cache
 def sections(model: type[Section]) -> st.SearchStrategy[dict[str, Any]]:
+    """Built once: building takes longer than drawing."""
     fields = {
         name: st.just(info.default) if name == "type" else values(info.annotation, info.metadata)
         for name, info in model.model_fields.items()
