@@ -11,17 +11,20 @@ class AfterNext(torch.nn.Module):
         self.model = model
 
     def forward(self, batch: trifecta.Batch) -> trifecta.LossSum:
-        logits_BTV = self.model(batch.inputs["tokens_BT"])[:, :-1]
-        targets_BT = batch.targets["targets_BT"][:, 1:]
+        logits_BTV, targets_BT = self.model(batch.inputs["tokens_BT"]), batch.targets["targets_BT"]
         total = torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
-        right = (logits_BTV.argmax(-1) == targets_BT).sum()
-        count = targets_BT.numel()
-        return trifecta.LossSum({"next_token": (total, count)}, {"accuracy": (right, count)})
+        right, count = (logits_BTV.argmax(-1) == targets_BT).sum(), targets_BT.numel()
+        return trifecta.LossSum({"after_next": (total, count)}, {"accuracy": (right, count)})
+
+
+def collate(rows: list[torch.Tensor]) -> trifecta.Batch:
+    ids = torch.stack(rows)
+    tokens_BT, targets_BT = ids[:, :-2], ids[:, 2:]
+    count = targets_BT.numel()
+    return trifecta.Batch({"tokens_BT": tokens_BT}, {"targets_BT": targets_BT}, {"after_next": count}, len(rows), count)
 
 
 model = trifecta.build(vocab_size=12, settings={"model.d_model": 32, "model.num_heads": 2, "model.num_layers": 2})
 counting = [(torch.arange(17) * step + start) % 12 for step in (1, 5, 7) for start in range(12)]
-loop = trifecta.Loop(AfterNext(model), counting, trifecta.collate_next_token, learning_rate=3e-3, epochs=20)
-for report in loop:
-    if report.step % 10 == 0:
-        print(report.step, round(report.loss, 3), report.metrics)
+for report in trifecta.Loop(AfterNext(model), counting, collate, learning_rate=3e-3, epochs=20):
+    print(report.step, round(report.loss, 3), report.metrics)
