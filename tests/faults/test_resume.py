@@ -616,7 +616,7 @@ _PHASES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("at_step", [4, 5, 8])
+@pytest.mark.parametrize("at_step", [4, 5])
 def test_fault_004_phases_are_resumed_exactly(short_text: Path, tmp_path: Path, at_step: int) -> None:
     """Killed within a phase and at the end of one, a run goes on to the same bytes, each phase said once."""
     settings = _PHASES | {"training.save_every_n_steps": 5, "training.evaluate_every_n_steps": 6}
