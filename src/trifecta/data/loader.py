@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,22 @@ class _Results:
 
     def close(self) -> None:
         del self._iterator
+
+
+def load_updates(
+    updates: Iterable[Sequence[Any]], make_batch: Callable[[Any], Batch], num_workers: int = 0
+) -> Iterator[list[Batch]]:
+    """Several batches at a time, one for each request of an update; otherwise as `load_batches`."""
+    sizes: deque[int] = deque()
+
+    def requests() -> Iterator[Any]:
+        for update in updates:
+            sizes.append(len(update))
+            yield from update
+
+    batches = load_batches(requests(), make_batch, num_workers)
+    for first in batches:
+        yield [first, *(next(batches) for _ in range(sizes.popleft() - 1))]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from trifecta.data.loader import load_batches
+from trifecta.data.loader import load_updates
 from trifecta.data.packing import Documents, Several, Windows
 from trifecta.data.sampler import Draws, Mixture, Order, Sampler
 from trifecta.data.store import Corpora, TokenStore
@@ -149,19 +149,12 @@ class Feeds:
 
     def updates(self, updates: Iterator[list[MicroBatch]]) -> Iterator[list[Batch]]:
         """Each update's micro-batches as batches, prepared in worker processes if asked for."""
-        sizes: list[int] = []
 
-        def requests() -> Iterator[tuple[int, Request]]:
-            for update in updates:
-                sizes.append(len(update))
-                for micro in update:
-                    sampler = self.phases[micro.phase].sampler
-                    yield micro.phase, sampler.draws(micro.epoch, micro.start, micro.stop)
+        def drawn(micro: MicroBatch) -> tuple[int, Request]:
+            return micro.phase, self.phases[micro.phase].sampler.draws(micro.epoch, micro.start, micro.stop)
 
-        batches = load_batches(requests(), self.batch, self.phases[0].num_workers)
-        while True:
-            first = next(batches)
-            yield [first, *(next(batches) for _ in range(sizes.pop(0) - 1))]
+        requests = (list(map(drawn, update)) for update in updates)
+        return load_updates(requests, self.batch, self.phases[0].num_workers)
 
 
 def _of_phase(purpose: str, phase: int) -> str:

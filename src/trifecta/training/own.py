@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from trifecta.data.loader import load_batches
+from trifecta.data.loader import load_updates
 from trifecta.data.sampler import Sampler
 from trifecta.errors import CheckpointError, RecipeError, TrifectaError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
@@ -142,18 +142,10 @@ class Loop:
         )  # fmt: skip
 
     def _load(self, updates: Iterator[list[MicroBatch]]) -> Iterator[list[Batch]]:
-        sizes: list[int] = []
+        def drawn(micro: MicroBatch) -> list[int]:
+            return list(map(int, self._sampler.indices(micro.epoch, micro.start, micro.stop)))
 
-        def requests() -> Iterator[list[int]]:
-            for update in updates:
-                sizes.append(len(update))
-                for micro in update:
-                    yield self._sampler.indices(micro.epoch, micro.start, micro.stop).tolist()
-
-        batches = load_batches(requests(), self._batch, self.num_workers)
-        while True:
-            first = next(batches)
-            yield [first, *(next(batches) for _ in range(sizes.pop(0) - 1))]
+        return load_updates((list(map(drawn, update)) for update in updates), self._batch, self.num_workers)
 
     def _batch(self, indices: Sequence[int]) -> Batch:
         batch = self.collate([self.dataset[index] for index in indices])
