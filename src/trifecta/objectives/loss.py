@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 from trifecta.types import IGNORE, Batch, LossSum
 
 CHUNK_ELEMENTS = 1 << 22
-"""Most logits that exist at once: 16 MB in fp32; up to eight times as many, so that products have LEAST_ROWS rows."""
-LEAST_ROWS = 512
+"""Most logits that exist at once: 16 MB in fp32; up to 16 times as many, so that products have LEAST_ROWS rows."""
+LEAST_ROWS = 1024
 """The head's weight and its gradient are read and written once for each chunk, so chunks of few rows are slow."""
 TILE_ELEMENTS = 1 << 18
 """Logits that become slopes together: 1 MB in fp32, which a core's cache holds from pass to pass."""
@@ -25,7 +26,7 @@ def chunk_rows(vocab_size: int, chunk_elements: int | None = None) -> int:
     """Positions whose logits exist at once."""
     if chunk_elements is not None:
         return max(1, chunk_elements // vocab_size)
-    return max(1, CHUNK_ELEMENTS // vocab_size, min(LEAST_ROWS, 8 * CHUNK_ELEMENTS // vocab_size))
+    return max(1, CHUNK_ELEMENTS // vocab_size, min(LEAST_ROWS, 16 * CHUNK_ELEMENTS // vocab_size))
 
 
 Head = Callable[[torch.Tensor], torch.Tensor]
@@ -210,17 +211,15 @@ def guessed_loss(
 
 
 class _InPlace(TorchFunctionMode):
-    """Inside, gradients of the weights of linear layers are added to sums that are there already.
+    """Inside, gradients of the weights of linear layers are added up in one place each, and so are their scores.
 
     A matrix of V rows would else be made anew for each chunk, and then added: more bytes than the logits themselves.
-
-    Args:
-        sums: by the id of the weight.
     """
 
-    def __init__(self, sums: Mapping[int, torch.Tensor]):
+    def __init__(self, weights: Sequence[nn.Parameter]):
         super().__init__()
-        self._sums = sums
+        self._sums = {id(weight): torch.empty_like(weight) for weight in weights if weight.dim() == 2}
+        self._begun: set[int] = set()
         self._cast: dict[int, torch.Tensor] = {}
         self._room: dict[int, torch.Tensor] = {}
 
@@ -232,14 +231,31 @@ class _InPlace(TorchFunctionMode):
             bias = bias or [(kwargs or {}).get("bias")]
             if torch.is_autocast_enabled(x.device.type):
                 x = x.to(torch.get_autocast_dtype(x.device.type))
-            if id(weight) not in self._cast:
-                self._cast[id(weight)] = weight.detach().to(x.dtype)
-            cast = self._cast[id(weight)]
-            if id(weight) not in self._room:
-                self._room[id(weight)] = x.new_empty((len(x), len(cast)))
-            scores = _Linear.apply(x, cast, self._sums[id(weight)], self._room[id(weight)])  # type: ignore[no-untyped-call]
+            name = id(weight)
+            if name not in self._cast:
+                self._cast[name] = weight.detach().to(x.dtype)
+                self._room[name] = x.new_empty((len(x), len(weight)))
+            scores = _Linear.apply(x, self._cast[name], self._room[name], self, name)  # type: ignore[no-untyped-call]
             return scores if bias[0] is None else scores + bias[0].to(scores.dtype)
         return func(*args, **(kwargs or {}))
+
+    def add(self, name: int, slopes_NV: torch.Tensor, x_ND: torch.Tensor) -> None:
+        """slopes^T x to a weight's sum; the first one is the sum."""
+        sum_VD, first = self._sums[name], name not in self._begun
+        self._begun.add(name)
+        if slopes_NV.dtype == sum_VD.dtype:
+            torch.addmm(sum_VD, slopes_NV.T, x_ND, beta=0.0 if first else 1.0, out=sum_VD)
+        elif first:
+            sum_VD.copy_(slopes_NV.T @ x_ND)
+        else:
+            sum_VD += slopes_NV.T @ x_ND
+
+    def sum_of(self, weight: nn.Parameter) -> torch.Tensor:
+        """The whole gradient so far, 0 where no linear layer has used the weight."""
+        if id(weight) not in self._begun:
+            self._begun.add(id(weight))
+            self._sums[id(weight)] = torch.zeros_like(weight)
+        return self._sums[id(weight)]
 
 
 class _WithSlopes(torch.autograd.Function):
@@ -262,10 +278,10 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_ND: torch.Tensor, weight_VD: torch.Tensor, sum_VD: torch.Tensor, room_NV: torch.Tensor
+        ctx: Any, x_ND: torch.Tensor, weight_VD: torch.Tensor, room_NV: torch.Tensor, sums: _InPlace, name: int
     ) -> torch.Tensor:
         ctx.save_for_backward(x_ND, weight_VD)
-        ctx.sum = sum_VD
+        ctx.sums, ctx.name = sums, name
         scores_NV = room_NV[: len(x_ND)].detach()
         return torch.mm(x_ND, weight_VD.T, out=scores_NV)
 
@@ -273,11 +289,8 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
         x_ND, weight_VD = ctx.saved_tensors
         slopes_NV = grad_outputs[0]
-        if slopes_NV.dtype == ctx.sum.dtype:
-            ctx.sum.addmm_(slopes_NV.T, x_ND)
-        else:
-            ctx.sum += slopes_NV.T @ x_ND
-        return slopes_NV @ weight_VD, None, None, None
+        ctx.sums.add(ctx.name, slopes_NV, x_ND)
+        return slopes_NV @ weight_VD, None, None, None, None
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -288,37 +301,53 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, rows: int,
         right: Right | None, penalties: Penalties, *parameters: nn.Parameter,
     ) -> torch.Tensor:  # fmt: skip
-        total = hidden_ND.new_zeros((), dtype=torch.promote_types(hidden_ND.dtype, torch.float32))
-        hidden_grad = torch.empty_like(hidden_ND)
-        trained = [p for p in parameters if p.requires_grad]
-        parameter_grads = [torch.zeros_like(p) for p in trained]
-        in_place = _InPlace({id(p): sum_ for p, sum_ in zip(trained, parameter_grads, strict=True) if p.dim() == 2})
-        for start in range(0, hidden_ND.size(0), rows):
-            piece = slice(start, start + rows)
-            with torch.enable_grad(), in_place:
-                chunk = hidden_ND[piece].detach().requires_grad_()
-                logits_NV = head(chunk)
-            if right is not None:
-                right.add(logits_NV, targets_N[piece])
-            # Neither keeps what it gave for its backward pass, so the slopes may stand in its place.
-            own = type(logits_NV.grad_fn).__name__ in ("_LinearBackward", "AddBackward0")
-            loss, slopes_NV = _loss_and_slopes(logits_NV.detach(), targets_N[piece], penalties, in_place=own)
-            with torch.enable_grad():
-                known = _WithSlopes.apply(logits_NV, slopes_NV)  # type: ignore[no-untyped-call]
-            gradients = torch.autograd.grad(known, [chunk, *trained], allow_unused=True)
-            del logits_NV, slopes_NV, known  # before the next chunk makes its own
-            hidden_grad[piece] = gradients[0]
-            for sum_, gradient in zip(parameter_grads, gradients[1:], strict=True):
-                if gradient is not None:  # else it is in the sum already
-                    sum_ += gradient
-            total += loss
-        of_trained = iter(parameter_grads)
-        ctx.gradients = (hidden_grad, [next(of_trained) if p.requires_grad else None for p in parameters])
+        ctx.again = partial(_with_gradients, hidden_ND, targets_N, head, rows, None, penalties, parameters)
+        total, ctx.gradients = _with_gradients(hidden_ND, targets_N, head, rows, right, penalties, parameters)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
-        hidden_grad, parameter_grads = ctx.gradients
+        # Handed out, so that nobody has to copy them; whoever asks a second time has them made anew.
+        hidden_grad, parameter_grads = ctx.gradients or ctx.again()[1]
+        ctx.gradients = None
         scale = grad_outputs[0]
-        scaled = (None if gradient is None else gradient * scale for gradient in parameter_grads)
-        return hidden_grad * scale, None, None, None, None, None, *scaled
+        scaled = (None if gradient is None else gradient.mul_(scale) for gradient in parameter_grads)
+        return hidden_grad.mul_(scale), None, None, None, None, None, *scaled
+
+
+Gradients = tuple[torch.Tensor, list[torch.Tensor | None]]
+"""Of the hidden states, and of each of the head's parameters, None for those that are frozen."""
+
+
+def _with_gradients(
+    hidden_ND: torch.Tensor, targets_N: torch.Tensor, head: Head, rows: int, right: Right | None,
+    penalties: Penalties, parameters: Sequence[nn.Parameter],
+) -> tuple[torch.Tensor, Gradients]:  # fmt: skip
+    """The loss, and its gradients, chunk by chunk."""
+    total = hidden_ND.new_zeros((), dtype=torch.promote_types(hidden_ND.dtype, torch.float32))
+    hidden_grad = torch.empty_like(hidden_ND)
+    trained = [p for p in parameters if p.requires_grad]
+    in_place = _InPlace(trained)
+    others = {id(p): torch.zeros_like(p) for p in trained if p.dim() != 2}
+    for start in range(0, hidden_ND.size(0), rows):
+        piece = slice(start, start + rows)
+        with torch.enable_grad(), in_place:
+            chunk = hidden_ND[piece].detach().requires_grad_()
+            logits_NV = head(chunk)
+        if right is not None:
+            right.add(logits_NV, targets_N[piece])
+        # Neither keeps what it gave for its backward pass, so the slopes may stand in its place.
+        own = type(logits_NV.grad_fn).__name__ in ("_LinearBackward", "AddBackward0")
+        loss, slopes_NV = _loss_and_slopes(logits_NV.detach(), targets_N[piece], penalties, in_place=own)
+        with torch.enable_grad():
+            known = _WithSlopes.apply(logits_NV, slopes_NV)  # type: ignore[no-untyped-call]
+        gradients = torch.autograd.grad(known, [chunk, *trained], allow_unused=True)
+        del logits_NV, slopes_NV, known  # before the next chunk makes its own
+        hidden_grad[piece] = gradients[0]
+        for parameter, gradient in zip(trained, gradients[1:], strict=True):
+            if gradient is not None:  # else it is in the sum already
+                sum_ = others[id(parameter)] if id(parameter) in others else in_place.sum_of(parameter)
+                sum_ += gradient
+        total += loss
+    made = {id(p): others[id(p)] if id(p) in others else in_place.sum_of(p) for p in trained}
+    return total, (hidden_grad, [made.get(id(p)) for p in parameters])

@@ -136,6 +136,23 @@ def test_chunked_loss_equals_whole_loss() -> None:
 
 
 @pytest.mark.fast
+def test_a_second_backward_pass_adds_the_same_gradients_again() -> None:
+    """The first one's were handed out, and scaled in their place."""
+    torch.manual_seed(0)
+    hidden, head = torch.randn(1, 9, 8, requires_grad=True), nn.Linear(8, 11)
+    loss = cross_entropy_sum(
+        hidden, torch.randint(0, 11, (1, 9)), head, list(head.parameters()), vocab_size=11, supervised=9,
+        chunk_elements=33,
+    ) * 0.25  # fmt: skip
+    loss.backward(retain_graph=True)
+    once = [tensor.grad.clone() for tensor in (hidden, head.weight, head.bias) if tensor.grad is not None]
+    loss.backward()
+    for tensor, first in zip((hidden, head.weight, head.bias), once, strict=True):
+        assert tensor.grad is not None
+        torch.testing.assert_close(tensor.grad, 2 * first)
+
+
+@pytest.mark.fast
 def test_numeric_023_target_at_t_is_token_t_plus_one() -> None:
     """The target at place t is exactly token t + 1; padded places are ignored and don't count."""
     objective = causal()
