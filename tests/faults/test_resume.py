@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from trifecta.errors import DataError
 def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = train(text, out)
+    done = train(text, out, unrelated=True)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -28,8 +32,8 @@ def test_fault_001_kill_nine_at_several_steps_gives_the_same_bytes(text: Path, w
     on, a run ends with the same bytes and each step once in its journal."""
     out = tmp_path / "run"
     for step in (3, 13, 13, 41):
-        assert train(text, out, at_step=step).returncode == -9
-    assert train(text, out).returncode == 0
+        assert train(text, out, at_step=step, unrelated=True).returncode == -9
+    assert train(text, out, unrelated=True).returncode == 0
     same(out, whole)
     assert [step for step, _ in losses(out)] == list(range(1, len(losses(whole)) + 1)), "each step once"
     assert (out / "journal.abandoned.jsonl").exists()
@@ -139,6 +143,32 @@ def test_fault_021_second_process_is_refused_and_a_dead_holder_is_not_in_the_way
         with pytest.raises(RecipeError), lock.hold(out):
             pass
     assert train(text, out).returncode == 0
+
+
+def test_fault_021_what_a_killed_run_has_started_holds_nothing(tmp_path: Path) -> None:
+    """A data worker notices its parent's death after seconds only; the run can be resumed at once all the same."""
+    from trifecta.training import lock
+
+    program = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from trifecta.training import lock\n"
+        "with lock.hold(Path(sys.argv[1])):\n"
+        "    if child := os.fork():\n"
+        "        print(child, flush=True)\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        child = int(run.stdout.readline())
+        try:
+            assert run.wait() == -9
+            os.kill(child, 0)
+            with lock.hold(tmp_path):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_fault_022_resume_modes(text: Path, tmp_path: Path) -> None:

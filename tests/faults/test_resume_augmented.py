@@ -42,7 +42,7 @@ def settings(records: Path) -> dict[str, Any]:
 def whole(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = train(records, out, config="bert-modern", **settings(records))
+    done = train(records, out, unrelated=True, config="bert-modern", **settings(records))
     assert done.returncode == 0, done.stderr
     return out
 

@@ -29,7 +29,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = train(colours, out, config="auto-vit", **SETTINGS)
+    done = train(colours, out, unrelated=True, config="auto-vit", **SETTINGS)
     assert done.returncode == 0, done.stderr
     return out
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import Killed, losses, same, variables
+from runs import Killed, losses, run_apart, same, variables
 
 from trifecta.training.plan import MicroBatch, Plan
 
@@ -88,13 +87,14 @@ def base(task: str, data: Path, text: Path) -> Path:
     return out
 
 
-def finetune(task: str, data: Path, base: Path, out: Path, at_event: str = "", at_step: int = -1) -> int:
-    """The exit status of a fine-tuning in a fresh process, which kills itself at an event of a step."""
+def finetune(
+    task: str, data: Path, base: Path, out: Path, at_event: str = "", at_step: int = -1, *, unrelated: bool = False
+) -> int:
+    """The exit status of a fine-tuning in a process of its own, which kills itself at an event of a step."""
     given = {"task": task, "data": str(data), "base": str(base), "out": str(out), "settings": TUNED,
              "at_event": at_event, "at_step": at_step}  # fmt: skip
-    return subprocess.run(
-        [sys.executable, "-c", _PROGRAM, json.dumps(given)], env=variables(data), timeout=240, check=False,
-    ).returncode  # fmt: skip
+    command = [sys.executable, "-c", _PROGRAM, json.dumps(given)]
+    return run_apart(command, variables(data), unrelated=unrelated).returncode
 
 
 def finetune_here(task: str, data: Path, base: Path, out: Path, at_step: int = -1) -> None:
@@ -114,7 +114,7 @@ def finetune_here(task: str, data: Path, base: Path, out: Path, at_step: int = -
 def whole(task: str, data: Path, base: Path) -> Path:
     """A fine-tuning that nobody disturbed."""
     out = data.parent / "whole"
-    assert finetune(task, data, base, out) == 0
+    assert finetune(task, data, base, out, unrelated=True) == 0
     return out
 
 

@@ -7,8 +7,11 @@ import os
 import random
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from forge import Forge
 
 SETTINGS: dict[str, Any] = {
     "model.d_model": 16, "model.num_heads": 2, "model.num_layers": 2, "model.d_ff": 32, "model.dropout": 0.1,
@@ -110,14 +113,30 @@ def variables(text: Path) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "TRIFECTA_CACHE": str(text.parent / "cache")}
 
 
+@cache
+def _forge() -> Forge:
+    return Forge()
+
+
 def train(
-    text: Path, out: Path, *, environment: dict[str, str] | None = None, **options: Any
+    text: Path, out: Path, *, environment: dict[str, str] | None = None, unrelated: bool = False, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Trains in a fresh process; options as for `command`."""
-    return subprocess.run(
-        command(text, out, **options), capture_output=True, text=True, env=variables(text) | (environment or {}),
-        timeout=240, check=False,
-    )  # fmt: skip
+    """Trains in a process of its own; options as for `command`, unrelated as for `run_apart`."""
+    words = command(text, out, **options)
+    return run_apart(words, variables(text) | (environment or {}), unrelated=unrelated)
+
+
+def run_apart(
+    command: list[str], environment: dict[str, str], *, unrelated: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Runs [python, "-c", program, *arguments] in a process of its own.
+
+    Args:
+        unrelated: started anew, with a hash seed and addresses of its own, instead of forked from a warm process.
+    """
+    if unrelated:
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+    return _forge().run(command[2], command[3:], environment)
 
 
 def train_here(

@@ -324,7 +324,8 @@ def _lora(recipe: Recipe) -> Iterator[Conflict]:
 
 def _schedule(recipe: Recipe) -> Iterator[Conflict]:
     training = recipe.training
-    scheduler, warmup, total = training.scheduler, training.warmup_steps, training.max_steps
+    scheduler, warmup = training.scheduler, training.warmup_steps
+    total = training.max_steps if training.phases is None else None
     if warmup is not None and total is not None and warmup > total and scheduler.type not in OWN_RISE:
         yield Conflict(("training.warmup_steps", "training.max_steps"),
                        f"training.warmup_steps {warmup} is more than training.max_steps {total}",

@@ -53,8 +53,18 @@ def _no_spans(recipe: Recipe) -> bool:
     return isinstance(recipe.objective, components.Masked) and recipe.objective.choose != "span"
 
 
+def steps_of(recipe: Recipe) -> int | None:
+    """Updates of the run; None where it is measured in epochs."""
+    training = recipe.training
+    if training.phases is None:
+        return training.max_steps
+    each = [phase.steps for phase in training.phases]
+    return None if None in each else sum(filter(None, each))
+
+
 def _beyond_last_step(steps: int | None, recipe: Recipe) -> bool:
-    return steps is not None and recipe.training.max_steps is not None and steps > recipe.training.max_steps
+    last = steps_of(recipe)
+    return steps is not None and last is not None and steps > last
 
 
 def epochs_of(recipe: Recipe) -> int | None:
@@ -254,16 +264,16 @@ INERT: tuple[Inert, ...] = (
           "only tokens have such a loss", "remove it"),
     Inert("training.gradient_noise_decay", ("training.gradient_noise",), lambda r: not r.training.gradient_noise,
           "there is no noise", "set training.gradient_noise, or remove it"),
-    Inert("training.evaluate_every_n_steps", ("training.max_steps",),
+    Inert("training.evaluate_every_n_steps", ("training.max_steps", "training.phases"),
           lambda r: _beyond_last_step(r.training.evaluate_every_n_steps, r),
           "the run ends before", "choose a smaller number, or remove it"),
-    Inert("training.save_every_n_steps", ("training.max_steps",),
+    Inert("training.save_every_n_steps", ("training.max_steps", "training.phases"),
           lambda r: _beyond_last_step(r.training.save_every_n_steps, r),
           "the run ends before", "choose a smaller number, or remove it"),
-    Inert("training.save_every_n_epochs", ("training.epochs",),
+    Inert("training.save_every_n_epochs", ("training.epochs", "training.phases"),
           lambda r: _beyond_last_epoch(r.training.save_every_n_epochs, r),
           "the run ends before", "choose a smaller number, or remove it"),
-    Inert("training.early_stopping_patience", ("training.epochs",), _too_patient,
+    Inert("training.early_stopping_patience", ("training.epochs", "training.phases"), _too_patient,
           "there is one validation an epoch", "choose a smaller number, or set training.evaluate_every_n_steps"),
     *(Inert(f"execution.{name}", ("execution.precision",), lambda r: r.execution.precision != "fp16",
             "only fp16 scales its loss", "remove it, or set execution.precision to fp16")

@@ -8,10 +8,21 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from trifecta.errors import RecipeError
 
 NAME = ".lock"
+_held: set[TextIO] = set()
+
+
+def _leave_to_parent() -> None:
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)  # else data workers that outlive a killed run would hold it
 
 
 @contextmanager
@@ -33,10 +44,13 @@ def hold(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
+        _held.add(file)
         try:
             yield
         finally:
-            file.truncate(0)
+            if file in _held:
+                _held.remove(file)
+                file.truncate(0)
 
 
 def is_held(folder: Path) -> bool:

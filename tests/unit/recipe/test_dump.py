@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from trifecta.recipe import Recipe, Resolved, changes, collect, conflicts, dump, known_keys, preset_names, refused_hash
 from trifecta.recipe import dump as dump_function
 from trifecta.recipe.changes import policies
-from trifecta.recipe.components import Adam, BpeTokenizer, Piecewise, Section, Sgd
+from trifecta.recipe.components import Adam, BpeTokenizer, Phase, Piecewise, Section, Sgd
 from trifecta.recipe.inert import normalised
 from trifecta.recipe.keys import components, models_below, type_of
 
@@ -151,6 +151,19 @@ def test_load_inverts_dump(tmp_path: Path, recipe: Recipe) -> None:
     assert dump(resolved.recipe) == dump(recipe)
     assert refused_hash(resolved.recipe) == refused_hash(recipe)
     assert changes(recipe, resolved.recipe) == []
+
+
+@pytest.mark.fast
+def test_a_number_of_updates_that_phases_replace_silences_nothing(load: Load) -> None:
+    """Hypothesis found it: 9 was beyond the last of 5 updates, which the phases had made void."""
+    recipe = load("training: {seed: 1}").recipe
+    says = {"max_steps": 5, "evaluate_every_n_steps": 9, "early_stopping_patience": 2, "epochs": 1}
+    whole = recipe.training.model_copy(update=says)
+    phased = whole.model_copy(update={"phases": [Phase(epochs=1), Phase(epochs=1)]})
+    assert normalised(recipe.model_copy(update={"training": whole})).training.evaluate_every_n_steps is None
+    plain = normalised(recipe.model_copy(update={"training": phased}))
+    assert plain.training.evaluate_every_n_steps == 9
+    assert load(dump(plain)).recipe == plain
 
 
 def test_load_inverts_dump_control(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
