@@ -93,9 +93,10 @@ def test_shell_completion(run_trifecta, words: str, offered: str):
 
 
 def test_installed_under_its_name():
-    program = Path(sys.executable).with_name("trifecta")
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("trifecta ")
+    program = str(Path(sys.executable).with_name("trifecta"))
+    for command in ([program], [sys.executable, "-m", "trifecta"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("trifecta ")
 
 
 def test_a_preset_written_out_is_a_recipe(run_trifecta, tmp_path: Path):

@@ -100,6 +100,26 @@ def test_what_raises_in_the_first_step_is_told_once_and_the_run_goes_on(
     same(text.parent / "plain2", text.parent / "run")
 
 
+def test_a_backward_that_cant_be_compiled_is_noticed_before_the_forward_is_used(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.backends.common import aot_autograd
+
+    compile_ = torch.compile
+
+    def no_backward(*_: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    def without(forward: Any, **_: Any) -> Any:
+        return compile_(forward, backend=aot_autograd(fw_compiler=lambda graph, _: graph, bw_compiler=no_backward))
+
+    train_here(text, text.parent / "plain", **EXACT)
+    monkeypatch.setattr(torch, "compile", without)
+    train_here(text, text.parent / "run", **compiled("eager"))
+    assert notes(text.parent / "run") == ["not compiled: RuntimeError: no such kernel"]
+    same(text.parent / "plain", text.parent / "run")
+
+
 def test_control_a_compiler_that_changes_numbers_is_noticed(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def coarse(forward: Any, **_: Any) -> Any:
         return lambda x_BTD, **kwargs: forward(x_BTD, **kwargs).roll(1, -1)

@@ -74,25 +74,8 @@ def augment(
     from trifecta.tracking.journal import to_json
     from trifecta.training.files import replace_text
 
-    by_words = method != "back-translate"
-    _require_effect(share is not None and not by_words, "--share", "back-translation writes all words anew")
-    _require_effect(model is not None and method != "substitute", "--model", f"the method is {method}")
-    for option, value in (("--forward", forward), ("--backward", backward), ("--temperature", temperature)):
-        _require_effect(value is not None and by_words, option, f"the method is {method}")
-    for option, value in (("--synonyms", synonyms), ("--synonyms-path", synonyms_path)):
-        _require_effect(
-            value is not None and method not in rewriting.WITH_SYNONYMS, option, f"{method} takes no synonyms"
-        )
-    if synonyms is not None and synonyms not in ("file", "mythes", "wordnet", "embeddings"):
-        raise RecipeError(f"unknown {synonyms!r}", where="--synonyms",
-                          fix="use one of: file, mythes, wordnet, embeddings")  # fmt: skip
-    if method == "back-translate" and copies > 1 and not temperature:
-        raise RecipeError("without a --temperature all copies would be the same", where="--copies",
-                          fix="give --temperature 0.8, say, or one copy")  # fmt: skip
     started, path = time.perf_counter(), rewriting.require_new_jsonl(out, data, force)
-    wanted = rewriting.Wanted(
-        method, share or 0.1, seed, synonyms, synonyms_path, model, forward, backward, temperature or 0.0
-    )
+    wanted = rewriting.Wanted(method, share, seed, synonyms, synonyms_path, model, forward, backward, temperature)
     with options.progress_line() as progress:
         made = rewriting.augment_files(data, task, wanted, copies=copies, only_copies=only_copies, report=progress)
     if not made.lines:
@@ -121,13 +104,3 @@ _WAY_OUT = {
     "substitute": "raise --share, or give a run that has learned more",
 }
 """Method -> what to do where it changed nothing."""
-
-
-def _require_effect(idle: bool, option: str, because: str) -> None:
-    """No option is decoration.
-
-    Raises:
-        RecipeError: this one does nothing here.
-    """
-    if idle:
-        raise RecipeError(f"it can't take effect: {because}", where=option, fix="leave it out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,20 +188,36 @@ def request(
 
 
 @contextmanager
-def progress_line(stream: TextIO | None = None) -> Iterator[Callable[[str, float | None], None] | None]:
-    """A function (what, share done) that keeps one line of a terminal up to date; None where there is no terminal."""
+def progress_line(stream: TextIO | None = None) -> Iterator[Callable[[str, float | None], None]]:
+    """A function (what, share done) that keeps one line of a terminal up to date; elsewhere a line in ten seconds."""
     stream = stream or sys.stderr
     if not stream.isatty():
-        yield None
+        yield _rare_lines(stream)
         return
 
     def show(what: str, ratio: float | None) -> None:
-        print(f"\r\x1b[K{what}{'' if ratio is None else f' {ratio:.0%}'} ...", end="", file=stream, flush=True)
+        print(f"\r\x1b[K{_progress(what, ratio)} ...", end="", file=stream, flush=True)
 
     try:
         yield show
     finally:
         print("\r\x1b[K", end="", file=stream, flush=True)
+
+
+def _rare_lines(stream: TextIO, every: float = 10.0) -> Callable[[str, float | None], None]:
+    last = time.monotonic()
+
+    def show(what: str, ratio: float | None) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= every:
+            last = now
+            print(_progress(what, ratio), file=stream, flush=True)
+
+    return show
+
+
+def _progress(what: str, ratio: float | None) -> str:
+    return what if ratio is None else f"{what} {ratio:.0%}"
 
 
 def refuse_existing(path: Path) -> None:

@@ -41,13 +41,31 @@ def find_files(paths: Iterable[str]) -> list[InputFile]:
     """Files meant by paths: themselves, a folder's (recursive, sorted, without hidden ones), or a glob's (sorted).
 
     Raises:
-        DataError: a path means nothing; the message names the nearest.
+        DataError: a path means nothing; the message names the nearest. A file is meant twice.
     """
-    return [
+    return once([
         _input_file(path, folder="" if path == Path(given).expanduser() or _is_pattern(given) else given)
         for given in paths
         for path in _expand(given)
-    ]
+    ])  # fmt: skip
+
+
+def once(files: list[InputFile]) -> list[InputFile]:
+    """The files.
+
+    Raises:
+        DataError: one is among them twice.
+    """
+    seen: set[Path] = set()
+    for file in files:
+        place = file.path.absolute()
+        if place in seen:
+            raise DataError(
+                "this file is given twice: it could be trained on and validated on", where=file.place,
+                fix="name it once; a folder and a pattern mean every file that is there",
+            )  # fmt: skip
+        seen.add(place)
+    return files
 
 
 def _is_pattern(given: str) -> bool:

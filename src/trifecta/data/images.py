@@ -96,17 +96,16 @@ def read_images(paths: Sequence[str], allowed: Sequence[str] | None = None) -> I
 
     records: list[LabelledImage] = []
     others = 0
-    for path in paths:
-        for file in find_files([path]):
-            suffix = file.path.suffix.lower()
-            if suffix in ARRAYS and not file.path.stem.endswith("labels"):
-                records += read_arrays(file, labelled=True)
-            elif suffix in FORMATS:
-                records.append(read_image(file, class_of(file)))
-            elif file.folder:
-                others += 1
-            else:
-                raise _not_an_image(file)
+    for file in find_files(paths):
+        suffix = file.path.suffix.lower()
+        if suffix in ARRAYS and not file.path.stem.endswith("labels"):
+            records += read_arrays(file, labelled=True)
+        elif suffix in FORMATS:
+            records.append(read_image(file, class_of(file)))
+        elif file.folder:
+            others += 1
+        else:
+            raise _not_an_image(file)
     if not records:
         raise DataError("there are no images here", where=", ".join(paths), fix=_layout())
     labels = tuple(allowed or in_order({record.label for record in records}))

@@ -12,8 +12,8 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from trifecta.data.apart import documents_apart
 from trifecta.data.cache import build_beside, default_cache_dir, explain_disk_errors, read_summed, summed
+from trifecta.data.near_documents import documents_apart
 from trifecta.data.pieces import Piece, training_texts
 from trifecta.data.sources import FORMAT_VERSION, Progress, Scan, Sources
 from trifecta.data.split import Part, Split, choose_split

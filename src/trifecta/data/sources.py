@@ -18,7 +18,7 @@ from typing import BinaryIO, Literal
 from trifecta.data.builtin import builtin_documents
 from trifecta.data.cache import default_cache_dir, explain_disk_errors, read_summed, summed, write_beside
 from trifecta.data.decoding import TextDecoder
-from trifecta.data.files import InputFile, explain_read_errors, find_files, open_regular, read_chunks
+from trifecta.data.files import InputFile, explain_read_errors, find_files, once, open_regular, read_chunks
 from trifecta.data.hashes import KnownHashes
 from trifecta.data.pieces import Cleaning, Piece, documents_to_pieces
 from trifecta.data.records import Document, read_csv, read_jsonl, read_parquet
@@ -170,7 +170,7 @@ class Sources:
         files: list[InputFile] = []
         for path in self.paths:
             files += [self._standard_input] if path == "-" else find_files([path])
-        return files
+        return once(files)
 
     @cached_property
     def _standard_input(self) -> InputFile:

@@ -36,8 +36,11 @@ def compile_blocks(blocks: Iterable[nn.Module], backend: str, tell: Tell) -> Cal
         return lambda: None
     with _quiet():
         import torch._dynamo
+        import torch._functorch.config
 
         torch._dynamo.config.recompile_limit = _MOST_VARIANTS
+        # Else a block's backward is compiled in the middle of the update's, where nothing could be done about an error.
+        torch._functorch.config.force_non_lazy_backward_lowering = True
         for block in blocks:
             block.forward = _Compiled(block.forward, block, backend, switch)
     return lambda: switch.off("")
@@ -89,5 +92,7 @@ class _Compiled:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            self._switch.off(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
+            inner = getattr(error, "inner_exception", error)  # torch says of its own only that a backend raised
+            said = str(inner).strip().splitlines() or [""]
+            self._switch.off(f"{type(inner).__name__}: {said[0][:200]}")
             return self._forward(*args, **kwargs)

@@ -12,8 +12,8 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from trifecta.errors import CheckpointError, NumericsError, RecipeError, RecipeErrors, ResourceError
-from trifecta.experiments.apart import apart, peak_bytes
 from trifecta.experiments.effects import Effect, paired
+from trifecta.experiments.processes import apart, peak_bytes
 from trifecta.experiments.techniques import Toggle
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Found:
 
 
 _CHOSEN_HERE = {"training.seed"}
+_OTHER_TEXT = {"data.paths", "data.builtin", "data.validation_paths", "training.validation_split"}
 
 
 def plan(request: Request, toggles: Sequence[Toggle], seeds: int, out: Path | None) -> list[Planned]:
@@ -88,6 +89,9 @@ def plan(request: Request, toggles: Sequence[Toggle], seeds: int, out: Path | No
         if chosen := _CHOSEN_HERE & set(toggle.keys):
             raise RecipeError(f"{toggle.name} sets {min(chosen)}, which ablate chooses for each pair of runs",
                               where="--toggle", fix="remove it; --seeds says how many")  # fmt: skip
+        if others := _OTHER_TEXT & set(toggle.keys):
+            raise RecipeError(f"{toggle.name} sets {min(others)}, and losses on other texts can't be compared",
+                              where="--toggle", fix="remove it")  # fmt: skip
     if out is not None and (out / "recipe.yaml").is_file():
         raise RecipeError("a run lives here, and the runs of an ablation would lie among its files", where=str(out),
                           fix="choose another folder with -o")  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trifecta.errors import RecipeError, did_you_mean
-from trifecta.experiments.apart import apart, peak_bytes
+from trifecta.experiments.processes import apart, peak_bytes
 
 if TYPE_CHECKING:
     from trifecta.run.request import Request

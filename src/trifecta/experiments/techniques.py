@@ -160,7 +160,10 @@ def _parted(text: str) -> list[str]:
 def _toggle(name: str) -> Toggle:
     settings: dict[str, Any] = {}
     overrides: list[str] = []
-    for part in _PLUS.split(name):
+    parts = _PLUS.split(name)
+    if twice := [part for number, part in enumerate(parts) if part in parts[:number]]:
+        raise RecipeError(f"{name} has {twice[0]} twice", where="--toggle", fix="keep one of them")
+    for part in parts:
         if _LITERAL.match(part):
             overrides.append(part)
         elif part in TECHNIQUES:

@@ -139,7 +139,7 @@ def _explain_item(details: ErrorDetails, key: str, node: Node) -> tuple[Origin, 
         return _error(item.origin, what, f"use: {', '.join(model.model_fields)}")
     place = item.mapping[name]
     if details["type"] == "extra_forbidden":
-        hint = did_you_mean(name, list(model.model_fields))
+        hint = _without_blank(name) or did_you_mean(name, list(model.model_fields))
         what = f"{key}[{number + 1}]: unknown key {clip(name)!r}; {hint}".rstrip("; ")
         return _error(place.key_origin, what, f"use one of: {', '.join(model.model_fields)}")
     return _error(place.origin, *_wrong_value(f"{key}[{number + 1}].{name}", details, None))
@@ -176,10 +176,16 @@ def _unknown_key(path: Path, tree: Node) -> tuple[str, str | None]:
         here = children(section)
     elsewhere = [info.key for info in known_keys() if info.key.rpartition(".")[2] == name]
     hint = did_you_mean(name, here) if not elsewhere else f"did you mean {elsewhere[0]!r}?"
-    hint = hint or _hint_by_spelling(section, name) or did_you_mean(name, _everywhere())
+    hint = _without_blank(name) or hint or _hint_by_spelling(section, name) or did_you_mean(name, _everywhere())
     if hint:
         return f"{shown}: unknown key; {hint}", None
     return f"{shown}: unknown key", f"remove it, or use one of: {', '.join(here)}"
+
+
+def _without_blank(name: str) -> str:
+    """What to write for {steps:4}, which YAML reads as one name."""
+    before, colon, after = name.partition(":")
+    return f"YAML wants a blank after a colon: {clip(before)}: {clip(after)}" if colon else ""
 
 
 def _hint_by_spelling(section: str, name: str) -> str:

@@ -12,7 +12,7 @@ from trifecta.data.tasks.labels import require_known
 from trifecta.errors import DataError
 from trifecta.recipe import components
 from trifecta.recipe.schema import Recipe
-from trifecta.run.apart import split_apart
+from trifecta.run.near_records import split_apart
 
 
 @dataclass(frozen=True)

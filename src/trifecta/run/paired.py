@@ -9,8 +9,8 @@ from trifecta.data.builtin_tasks import builtin_task
 from trifecta.data.tasks import dialogues_of, read_pairs, read_prompts
 from trifecta.recipe import components
 from trifecta.recipe.schema import Recipe
-from trifecta.run.apart import split_apart
 from trifecta.run.divided import Divided
+from trifecta.run.near_records import split_apart
 
 TRANSLATE = "translate: "
 """What --task translate puts before a source."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -141,15 +142,19 @@ class Substitution:
                 middle = (start + stop) // 2
                 parts += [(middle, stop), (start, middle)]
 
+    @cached_property
+    def _spaced(self) -> bool:
+        """Whether a token that begins a word begins with the space before it."""
+        table = self.run.tokenizer.token_bytes
+        return table is not None and any(token[:1] == b" " and len(token) > 1 for token in table)
+
     def _drawn(self, candidates: Sequence[Prediction], was: str, first: bool, generator: np.random.Generator) -> str:
         """One of the candidates, or the word that was there where none is fit."""
-        table = self.run.tokenizer.token_bytes
-        spaced = table is not None and any(token[:1] == b" " and len(token) > 1 for token in table)
         fit = []
         for candidate in candidates:
             name = str(candidate["token"])
             word = name.strip()
-            whole = first or name[:1] == " " if spaced else not name.startswith("##")
+            whole = first or name[:1] == " " if self._spaced else not name.startswith("##")
             if whole and word.isalpha() and word.casefold() != was.casefold():
                 fit.append((word, float(candidate["probability"])))
         if not fit:

@@ -13,10 +13,9 @@ from trifecta.data.edits import edited, words_of
 from trifecta.data.files import InputFile
 from trifecta.data.synonyms import load_synonyms
 from trifecta.data.tasks import Labelled, Pair, Question, Tagged, read_questions, read_tagged
-from trifecta.data.tasks.labelled import _class_of_file, _find_columns
+from trifecta.data.tasks.labelled import class_of_file, find_columns
 from trifecta.data.tasks.objects import kind_of, read_objects, require_text, text_of_file
-from trifecta.data.tasks.pairs import _find_columns as _pair_columns
-from trifecta.data.tasks.pairs import _read as _read_pair_table
+from trifecta.data.tasks.pairs import find_sides, read_pair_table
 from trifecta.data.tasks.tables import input_files, read_table, value_of
 from trifecta.data.words import WordEdits
 from trifecta.errors import RecipeError
@@ -29,7 +28,14 @@ Rewrite = Callable[[Sequence[Any], int], list[Any]]
 """Records, number of the copy -> a changed record for each."""
 
 METHODS = ("eda", "synonyms", "insert", "swap", "delete", "substitute", "back-translate")
-WITH_SYNONYMS = ("eda", "synonyms", "insert")
+_WITH_SYNONYMS = ("eda", "synonyms", "insert")
+_BY_TRANSLATION = ("back-translate",)
+_ACT_IN: dict[str, Sequence[str]] = {
+    "share": METHODS[:-1], "synonyms": _WITH_SYNONYMS, "synonyms_path": _WITH_SYNONYMS, "model": ("substitute",),
+    "forward": _BY_TRANSLATION, "backward": _BY_TRANSLATION, "temperature": _BY_TRANSLATION,
+}  # fmt: skip
+"""Options that some methods have no use for -> the methods that have."""
+SYNONYMS = ("file", "mythes", "wordnet", "embeddings")
 TASKS = ("classify", "tag", "answer", "translate")
 
 
@@ -43,17 +49,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How copies are made. share: of the words that are changed. Paths: of runs."""
+    """How copies are made. share: of the words that are changed, 0.1 if None. model, forward, backward: runs."""
 
     method: str
-    share: float = 0.1
+    share: float | None = None
     seed: int = 0
     synonyms: str | None = None
     synonyms_path: str | None = None
     model: str | None = None
     forward: str | None = None
     backward: str | None = None
-    temperature: float = 0.0
+    temperature: float | None = None
     batch_size: int = 32
 
 
@@ -74,12 +80,10 @@ def augment_files(
     """The records of labelled files, and changed copies of them after each.
 
     Raises:
-        DataError: files that can't be read, or no synonyms. RecipeError: no such method or task, a run of the wrong
-            kind, or a task whose labels the method can't keep. CheckpointError: no such run.
+        DataError: files that can't be read, or no synonyms. RecipeError: no such method or task, an option that it has
+            no use for, a run of the wrong kind, or a task whose labels it can't keep. CheckpointError: no such run.
     """
-    for name, value, known in (("--task", task, TASKS), ("--method", wanted.method, METHODS)):
-        if value not in known:
-            raise RecipeError(f"unknown {value!r}", where=name, fix=f"use one of: {', '.join(known)}")
+    _require_sense(task, wanted, copies)
     sources = list(_READERS[task](paths))
     records = [source.record for source in sources]
     rewrite = _rewriter(records, task, wanted, report)
@@ -99,13 +103,30 @@ def augment_files(
     return Written(lines, len(records), written, unchanged)
 
 
+def _require_sense(task: str, wanted: Wanted, copies: int) -> None:
+    named = [("--task", task, TASKS), ("--method", wanted.method, METHODS)]
+    for option, value, known in [*named, *([("--synonyms", wanted.synonyms, SYNONYMS)] if wanted.synonyms else [])]:
+        if value not in known:
+            raise RecipeError(f"unknown {value!r}", where=option, fix=f"use one of: {', '.join(known)}")
+    for name, methods in _ACT_IN.items():
+        if getattr(wanted, name) is not None and wanted.method not in methods:
+            raise RecipeError(
+                f"it can't take effect with the method {wanted.method}", where=f"--{name.replace('_', '-')}",
+                fix=f"leave it out, or choose another method: {', '.join(methods)}",
+            )  # fmt: skip
+    if wanted.method in _BY_TRANSLATION and copies > 1 and not wanted.temperature:
+        raise RecipeError("without a --temperature all copies would be the same", where="--copies",
+                          fix="give --temperature 0.8, say, or one copy")  # fmt: skip
+
+
 def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
 def _rewriter(records: Sequence[Any], task: str, wanted: Wanted, report: Report | None) -> Rewrite:
+    share = 0.1 if wanted.share is None else wanted.share
     if wanted.method == "substitute":
-        return Substitution.by(wanted.model, wanted.share, wanted.seed, wanted.batch_size, report)
+        return Substitution.by(wanted.model, share, wanted.seed, wanted.batch_size, report)
     if wanted.method == "back-translate":
         if task in ("tag", "answer"):
             raise RecipeError(
@@ -113,10 +134,10 @@ def _rewriter(records: Sequence[Any], task: str, wanted: Wanted, report: Report 
                 fix=f"use one of the other methods: {', '.join(METHODS[:-1])}",
             )  # fmt: skip
         return BackTranslation.by(
-            wanted.forward, wanted.backward, wanted.temperature, wanted.seed, wanted.batch_size, report
+            wanted.forward, wanted.backward, wanted.temperature or 0.0, wanted.seed, wanted.batch_size, report
         )
     synonyms = {}
-    if wanted.method in WITH_SYNONYMS:
+    if wanted.method in _WITH_SYNONYMS:
         if wanted.synonyms is None:
             raise RecipeError(f"the method {wanted.method} needs synonyms", where="--synonyms",
                               fix="give --synonyms file, mythes, wordnet or embeddings")  # fmt: skip
@@ -125,7 +146,7 @@ def _rewriter(records: Sequence[Any], task: str, wanted: Wanted, report: Report 
         synonyms = load_synonyms(wanted.synonyms, wanted.synonyms_path, words_of(records), embedding_neighbours)
     chosen = {"synonyms": "replace"}.get(wanted.method, wanted.method)
     names = ("delete", "swap", "insert", "replace") if chosen == "eda" else (chosen,)
-    edits = WordEdits(**dict.fromkeys(names, wanted.share), synonyms=synonyms)
+    edits = WordEdits(**dict.fromkeys(names, share), synonyms=synonyms)
 
     def rewrite(records: Sequence[Any], copy: int) -> list[Any]:
         made = []
@@ -145,7 +166,7 @@ def _read_classes(paths: Sequence[str]) -> Iterator[Source]:
             yield _of_a_folder(file)
             continue
         table = read_table(file)
-        text, pair, _ = _find_columns(table, None, None, None)
+        text, pair, _ = find_columns(table)
         for row in table.rows:
             first = require_text(value_of(row, text), f"the text in {text!r}", row.place)
             second = require_text(value_of(row, pair), f"the text in {pair!r}", row.place) if pair else None
@@ -160,7 +181,7 @@ def _read_classes(paths: Sequence[str]) -> Iterator[Source]:
 
 
 def _of_a_folder(file: InputFile) -> Source:
-    label = _class_of_file(file)
+    label = class_of_file(file)
     text = require_text(text_of_file(file), "the text", file.place)
     return Source(Labelled(text, None, "", file.place), lambda record, _: {"text": record.text, "label": label})
 
@@ -210,8 +231,8 @@ def _read_answers(paths: Sequence[str]) -> Iterator[Source]:
 
 def _read_sources(paths: Sequence[str]) -> Iterator[Source]:
     for file in input_files(paths):
-        table = _read_pair_table(file, headed=False)
-        source, target = _pair_columns(table, None, None)
+        table = read_pair_table(file)
+        source, target = find_sides(table)
         for row in table.rows:
             texts = [require_text(value_of(row, name), f"the side {name!r}", row.place) for name in (source, target)]
 

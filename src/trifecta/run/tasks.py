@@ -19,9 +19,9 @@ from trifecta.data.tasks import Dialogue, LabelledSet, read_labelled
 from trifecta.errors import DataError, RecipeError
 from trifecta.recipe import components
 from trifecta.recipe.schema import Recipe
-from trifecta.run.apart import note_leaks, split_apart
 from trifecta.run.augmenting import Stage, fingerprints_of, stage_of, synonyms_of
 from trifecta.run.divided import Divided, divide_questions, divide_tagged
+from trifecta.run.near_records import note_leaks, split_apart
 from trifecta.run.paired import divide_pairs, divide_prompts
 from trifecta.run.pictured import BUILTINS, divide_images
 from trifecta.tokenizers import Tokenizer

@@ -75,16 +75,21 @@ def test_completion_of_keys_and_values():
     assert "small" in options.complete_preset()
 
 
-def test_progress_line_only_on_a_terminal():
+def test_progress_is_one_line_on_a_terminal_and_rare_elsewhere(monkeypatch: pytest.MonkeyPatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    with options.progress_line(io.StringIO()) as show:
-        assert show is None
+    clock = [100.0]
+    monkeypatch.setattr(options.time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    with options.progress_line(stream) as show:
+        for seconds in range(25):
+            clock[0] = 100.0 + seconds
+            show("reading", seconds / 25)
+    assert stream.getvalue() == "reading 40%\nreading 80%\n"
     stream = Terminal()
     with options.progress_line(stream) as show:
-        assert show is not None
         show("tokenizing", 0.5)
         show("reading", None)
     assert stream.getvalue() == "\r\x1b[Ktokenizing 50% ...\r\x1b[Kreading ...\r\x1b[K"

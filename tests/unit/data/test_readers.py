@@ -192,7 +192,7 @@ def test_scan_and_fingerprint(write: Write) -> None:
     others = [
         Sources([path], collapse_whitespace=True), Sources([path], remove_control_characters=True),
         Sources([path], invalid_utf8="replace"), Sources([path], text_field="body"), Sources([path], allow_nul=True),
-        Sources([path, path]), Sources([write("c.csv", "é\n")], text_field="é"), Sources([write("d.txt", "e\n")]),
+        Sources([path, write("twice.txt", "é\n")]), Sources([write("c.csv", "é\n")], text_field="é"), Sources([write("d.txt", "e\n")]),
     ]  # fmt: skip
     assert len({scan.fingerprint, *(other.fingerprint() for other in others)}) == 1 + len(others)
 
@@ -247,3 +247,20 @@ def test_a_terminal_is_told_that_text_is_awaited(
     Sources(["-"], cache_dir=tmp_path).scan(lambda message, _: seen.append(message))
     assert (seen[0] == "waiting for text on standard input (end with Ctrl-D)") == terminal
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.fast
+def test_a_file_that_is_meant_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name, a pattern, a folder or another spelling of its path: its documents would be on both sides."""
+    from trifecta.data.tasks import read_labelled
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Path(f"{name}.txt").write_text("one two")
+        Path(f"{name}.csv").write_text("text,label\nx,1\ny,2\n")
+    assert len(documents("a.txt", "b.txt")) == 2
+    for paths in (["a.txt", "a.txt"], ["*.txt", "b.txt"], [str(tmp_path / "a.txt"), "a.txt"]):
+        with pytest.raises(DataError, match="given twice"):
+            documents(*paths)
+    with pytest.raises(DataError, match="given twice"):
+        read_labelled(["a.csv", "*.csv"])

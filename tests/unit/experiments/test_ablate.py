@@ -146,6 +146,7 @@ def test_toggles_are_parsed() -> None:
         ([], "nothing to compare"),
         ([","], "nothing to compare"),
         (["ema,ema"], "ema is given twice"),
+        (["ema+z_loss+ema"], "has ema twice"),
         (["seed=3"], "no technique 'seed=3'"),
     ],
 )
@@ -163,6 +164,7 @@ def test_wrong_toggles(texts: list[str], message: str) -> None:
         ("mixup", (), 2, "mixup can't act in small: objective.mixup: causal has no such key"),
         ("lora", (), 2, "lora can't act in small: .*training.init_from names none"),
         ("training.gradient_noise_decay=1", (), 2, "can't act in small: .*there is no noise"),
+        ("data.paths=[other.txt]", (), 2, "sets data.paths, and losses on other texts can't be compared"),
         ("training.learning_rate=-1", (), 2, "can't act in small: .*training.learning_rate"),
         ("fp16", ("execution.device=cpu",), 2, "fp16 can't act in small: .*CPUs only emulate"),
     ],
@@ -312,7 +314,7 @@ def test_what_ablate_chooses_is_no_toggle_and_a_run_is_no_place(tmp_path: Path) 
 
 _PARENT = """
 import os, sys, time
-from trifecta.experiments.apart import apart
+from trifecta.experiments.processes import apart
 
 def work():
     print(os.getpid(), flush=True)

@@ -159,10 +159,10 @@ def _read_file(
 ) -> Iterator[_Raw]:
     if kind_of(file) == "text":
         text = require_text(text_of_file(file), "the text", file.place)
-        yield _Raw(text, None, RawLabel(_class_of_file(file), False, f"{file.place}:1"))
+        yield _Raw(text, None, RawLabel(class_of_file(file), False, f"{file.place}:1"))
         return
     table = read_table(file)
-    text_column, pair_column, label_column = _find_columns(table, text_field, pair_field, label_field)
+    text_column, pair_column, label_column = find_columns(table, text_field, pair_field, label_field)
     plural = label_column.lower() == "labels"
     for row in table.rows:
         label = RawLabel(value_of(row, label_column), plural, row.place)
@@ -173,7 +173,7 @@ def _read_file(
         yield _Raw(text, pair, label)
 
 
-def _class_of_file(file: InputFile) -> str:
+def class_of_file(file: InputFile) -> str:
     """Name of the folder that holds it, which must lie right in the folder that was given."""
     path = file.path.absolute()
     if not plain_name(file).endswith(".txt"):
@@ -189,8 +189,8 @@ def _class_of_file(file: InputFile) -> str:
     return path.parent.name
 
 
-def _find_columns(
-    table: Table, text_field: str | None, pair_field: str | None, label_field: str | None
+def find_columns(
+    table: Table, text_field: str | None = None, pair_field: str | None = None, label_field: str | None = None
 ) -> tuple[str, str | None, str]:
     """Columns of the text, of the second text if there is one, and of the label."""
     text = require_column(text_field, table, "data.text_field") if text_field else None

@@ -61,15 +61,16 @@ def read_pairs(
     """
     pairs: list[Pair] = []
     for file in input_files(paths):
-        table = _read(file, headed=bool(source_field or target_field))
-        source, target = _find_columns(table, source_field, target_field)
+        table = read_pair_table(file, headed=bool(source_field or target_field))
+        source, target = find_sides(table, source_field, target_field)
         for row in table.rows:
             texts = [require_text(value_of(row, name), f"the side {name!r}", row.place) for name in (source, target)]
             pairs.append(Pair(texts[0], texts[1], row.place))
     return pairs
 
 
-def _read(file: InputFile, headed: bool) -> Table:
+def read_pair_table(file: InputFile, headed: bool = False) -> Table:
+    """A file's rows. headed: a .tsv has a header, though none of its names is a known one."""
     kind = kind_of(file)
     if kind in ("jsonl", "json"):
         rows = [Row(record, where) for where, record in read_objects(file)]
@@ -91,7 +92,8 @@ def _read(file: InputFile, headed: bool) -> Table:
     return Table(("source", "target"), rows, cells[0][0])
 
 
-def _find_columns(table: Table, source_field: str | None, target_field: str | None) -> tuple[str, str]:
+def find_sides(table: Table, source_field: str | None = None, target_field: str | None = None) -> tuple[str, str]:
+    """Columns of the source and of the target."""
     source = require_column(source_field, table, "data.source_field") if source_field else None
     target = require_column(target_field, table, "data.target_field") if target_field else None
     if source and target:

@@ -13,7 +13,7 @@ from trifecta.data.near import near_groups, signatures
 from trifecta.errors import DataError
 from trifecta.recipe import collect
 from trifecta.run import build, tasks
-from trifecta.run.apart import compared
+from trifecta.run.near_records import compared
 
 
 def text(seed: int, count: int = 40) -> str:
