@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ for variable in ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COL
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+from forge import COMMAND_LINE, warm  # noqa: E402
 
 hypothesis.settings.register_profile("trifecta", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("trifecta")
@@ -71,13 +72,23 @@ def tinyshakespeare() -> Path:
 
 @pytest.fixture(scope="session")
 def run_trifecta() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `trifecta ARGUMENTS` in a process of its own; keyword arguments go to subprocess.run."""
+    """Runs `trifecta ARGUMENTS` in a process of its own.
 
-    def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "trifecta.cli.main", *map(str, arguments)]
-        options = {"timeout": 280, "stdin": subprocess.DEVNULL} | options
-        if "input" in options:
-            del options["stdin"]
-        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    Keyword arguments: cwd, env and input as subprocess.run's. fresh: started anew instead of forked from a warm one.
+    """
+
+    def run(
+        *arguments: str | Path, cwd: str | Path | None = None, env: Mapping[str, str] | None = None,
+        input: str | None = None, fresh: bool = False,
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        words = [str(word) for word in arguments]
+        if not fresh:
+            around = os.environ if env is None else env
+            return warm().run(COMMAND_LINE, words, around, folder=Path(cwd) if cwd else None, given=input or "")
+        stdin: Any = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
+        return subprocess.run(
+            [sys.executable, "-m", "trifecta.cli.main", *words], capture_output=True, text=True, check=False,
+            cwd=cwd, env=env, timeout=280, **stdin,
+        )  # fmt: skip
 
     return run

@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,12 @@ COMMANDS = ["train", "check", "demo", "generate", "evaluate", "finetune", "predi
             "export", "runs", "plot", "presets", "tokenizer", "tokenizer train",
             "tokenizer show"]  # fmt: skip
 HEAVY = ("torch", "numpy", "matplotlib", "tokenizers", "safetensors", "transformers", "rich.progress", "yaml")
+
+
+@pytest.fixture
+def run_trifecta(run_trifecta: Callable[..., Any]) -> Callable[..., Any]:
+    """Each in a fresh process, as a user's is."""
+    return partial(run_trifecta, fresh=True)
 
 
 def modules_after(code: str) -> set[str]:

@@ -1,7 +1,7 @@
 """Python programs in processes forked from one that has torch and trifecta imported: three seconds less each.
 
-What such processes share (the hash seed, the addresses) could hide a difference between unrelated ones, so some runs in
-every comparison are started anew.
+What such processes share (the hash seed, the addresses, what is imported) could hide a fault of unrelated ones, so some
+runs in every comparison, and the tests of the command line itself, start theirs anew.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 _SERVER = """
-import json, os, sys, traceback
+import json, os, sys
 import torch
 torch.set_num_threads(1)
-import trifecta, trifecta.run.trainer
+import trifecta.cli.main, trifecta.run.trainer
 
 def served():
     for line in sys.stdin:
@@ -30,15 +32,17 @@ def served():
 
 request = served()
 if request is not None:
-    for number, path, how in ((0, os.devnull, os.O_RDONLY), (1, request["stdout"], os.O_WRONLY),
-                              (2, request["stderr"], os.O_WRONLY)):
-        os.dup2(os.open(path, how), number)
+    for number, name, how in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_WRONLY), (2, "stderr", os.O_WRONLY)):
+        os.dup2(os.open(request[name], how), number)
+    sys.stdin = open(0, closefd=False)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.argv = ["-c", *request["arguments"]]
     exec(request["program"], {"__name__": "__main__"})
 """
+COMMAND_LINE = "import sys; from trifecta.cli.main import main; sys.exit(main())"
+"""The program `trifecta`."""
 
 
 class Forge:
@@ -59,19 +63,29 @@ class Forge:
         self._server.wait()
         self._server.stdout.close()
 
-    def run(self, program: str, arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        """What `python -c program arguments` would do, with its output."""
+    def run(
+        self, program: str, arguments: list[str], environment: Mapping[str, str], *, folder: Path | None = None,
+        given: str = "",
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        """What `python -c program arguments` would do, with its output. given: its standard input."""
         assert self._server.stdin
         assert self._server.stdout
         with tempfile.TemporaryDirectory() as place:
-            said = {name: Path(place) / name for name in ("stdout", "stderr")}
-            for path in said.values():
-                path.touch()
-            request = {"program": program, "arguments": arguments, "environment": environment,
-                       "folder": str(Path.cwd()), **{name: str(path) for name, path in said.items()}}  # fmt: skip
+            files = {name: Path(place) / name for name in ("stdin", "stdout", "stderr")}
+            for name, path in files.items():
+                path.write_text(given if name == "stdin" else "", encoding="utf-8")
+            request = {
+                "program": program, "arguments": arguments, "environment": dict(environment),
+                "folder": str(folder or Path.cwd()), **{name: str(path) for name, path in files.items()},
+            }  # fmt: skip
             self._server.stdin.write(json.dumps(request) + "\n")
             self._server.stdin.flush()
             code = int(self._server.stdout.readline())
-            return subprocess.CompletedProcess(
-                ["-c", *arguments], code, said["stdout"].read_text(), said["stderr"].read_text()
-            )
+            said = [files[name].read_text(encoding="utf-8") for name in ("stdout", "stderr")]
+            return subprocess.CompletedProcess(["-c", *arguments], code, *said)
+
+
+@cache
+def warm() -> Forge:
+    """This test process's own."""
+    return Forge()

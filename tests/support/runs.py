@@ -7,11 +7,10 @@ import os
 import random
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from forge import Forge
+from forge import warm
 
 SETTINGS: dict[str, Any] = {
     "model.d_model": 16, "model.num_heads": 2, "model.num_layers": 2, "model.d_ff": 32, "model.dropout": 0.1,
@@ -113,11 +112,6 @@ def variables(text: Path) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "TRIFECTA_CACHE": str(text.parent / "cache")}
 
 
-@cache
-def _forge() -> Forge:
-    return Forge()
-
-
 def train(
     text: Path, out: Path, *, environment: dict[str, str] | None = None, unrelated: bool = False, **options: Any
 ) -> subprocess.CompletedProcess[str]:
@@ -136,7 +130,7 @@ def run_apart(
     """
     if unrelated:
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
-    return _forge().run(command[2], command[3:], environment)
+    return warm().run(command[2], command[3:], environment)
 
 
 def train_here(

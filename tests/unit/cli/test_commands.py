@@ -270,7 +270,8 @@ def test_generate_interactive(stand_in, capsys, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.fast
 def test_evaluate(stand_in, capsys):
     def evaluate(run: str, data: tuple[str, ...], progress: Any, attack: float | None) -> dict[str, Any]:
-        assert (run, data, progress, attack) == ("runs/x", ("a.txt", "b.txt"), None, 0.5)
+        assert (run, data, attack) == ("runs/x", ("a.txt", "b.txt"), 0.5)
+        assert progress("reading", 0.5) is None
         return {
             "loss": 1.5,
             "perplexity": float("inf"),

@@ -192,7 +192,8 @@ def test_scan_and_fingerprint(write: Write) -> None:
     others = [
         Sources([path], collapse_whitespace=True), Sources([path], remove_control_characters=True),
         Sources([path], invalid_utf8="replace"), Sources([path], text_field="body"), Sources([path], allow_nul=True),
-        Sources([path, write("twice.txt", "é\n")]), Sources([write("c.csv", "é\n")], text_field="é"), Sources([write("d.txt", "e\n")]),
+        Sources([path, write("twice.txt", "é\n")]), Sources([write("c.csv", "é\n")], text_field="é"),
+        Sources([write("d.txt", "e\n")]),
     ]  # fmt: skip
     assert len({scan.fingerprint, *(other.fingerprint() for other in others)}) == 1 + len(others)
 
