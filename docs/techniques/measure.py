@@ -45,6 +45,7 @@ BY_LOSS = "data.curriculum.type=reference_loss+data.curriculum.reference=runs/te
 
 SHORT = f"ablate {TEXT} training.max_steps=150 training.evaluate_every_n_steps=150 --one-process"
 
+WATCHED = "skip_spikes+training.spikes.window=32,roll_back+training.spikes.window=32+training.spikes.every_n_steps=50"
 EQUAL = "data.curriculum.epochs=0.02+training.max_steps=177"
 SPLIT = "data.validation_paths=[]+training.validation_split=0.25"
 FEW_TEXTS = (
@@ -57,6 +58,9 @@ COMMANDS = {
     "finetuning": f"ablate {AGREEMENT} --toggle lora,layer_decay,freeze_embeddings,freeze_body,fgm,pgd,freelb "
     "--one-process",
     "penalties": f"{SHORT} --toggle label_smoothing,z_loss,gradient_noise,training.ema_decay=0.98,drop_path,dropout",
+    "spikes": f"{SHORT} --toggle {WATCHED}",
+    "spikes-noisy": f"ablate {TEXT} data.paths=[{DATA}/noisy.txt] data.validation_paths=[{DATA}/other-plays.txt] "
+    f"data.shuffle=false training.evaluate_every_n_steps=300 --one-process --toggle {WATCHED}",
     "norm": f"ablate {DEEP} training.max_steps=200 training.evaluate_every_n_steps=200 "
     "--toggle post_norm --one-process",
     "clipping": f"ablate {DEEP} training.learning_rate=0.03 --toggle no_clip,clip_value,clip_adaptive --one-process",

@@ -58,6 +58,14 @@ def texts() -> Iterator[tuple[str, str]]:
     yield "plays", plays[:TEXT_CHARACTERS]
     yield "other-plays", others[: TEXT_CHARACTERS // 10]
     yield "python", python[:TEXT_CHARACTERS]
+    yield "noisy", noisy(plays[:TEXT_CHARACTERS])
+
+
+def noisy(text: str) -> str:
+    """The text with 8,000 of its characters, drawn at random, put in after every 100,000."""
+    generator = np.random.default_rng(key(0, "noise"))
+    parts = [text[start : start + 100_000] for start in range(0, len(text), 100_000)]
+    return "".join(part + "".join(generator.choice(list(text), 8_000)) for part in parts)
 
 
 def main() -> None:

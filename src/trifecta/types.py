@@ -76,13 +76,25 @@ class LossSum:
 
 
 @dataclass(frozen=True)
+class Spike:
+    """Why an update was not made: its loss or its gradient norm was above its limit.
+
+    returned_to: the step whose weights and moments are back; None if they stayed as they were.
+    """
+
+    loss_limit: float
+    grad_norm_limit: float
+    returned_to: int | None = None
+
+
+@dataclass(frozen=True)
 class StepReport:
     """All that a hook gets of one update.
 
     step: counted from 1. epoch: counted from 1, of the samples just seen. loss: nats per unit of weight, over all
     micro-batches. grad_norm: global L2 norm before clipping. learning_rate: of this update. tokens: positions
     that aren't padding. seconds: wall time of the step. metrics: what the objective counted, such as accuracy.
-    skipped: a non-finite step that touched nothing.
+    skipped: a step that touched nothing, since it was not finite, or a spike.
     """
 
     step: int
@@ -93,5 +105,6 @@ class StepReport:
     tokens: int
     seconds: float
     skipped: bool = False
+    spike: Spike | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)

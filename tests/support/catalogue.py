@@ -34,6 +34,7 @@ FAULTS = {
     31: "Loss that isn't finite",
     32: "One NaN in a gradient",
     33: "fp16 overflow down to the smallest scale",
+    34: "A spike of the loss or of the gradient",
     36: "A metric that isn't finite in the journal",
     47: "One line of 2 GB",
     48: "A file larger than memory",

@@ -39,6 +39,8 @@ _BYTES = {"tokenizer.type": "byte", "data.sequence_length": 48, "training.valida
 CLASSIFY = BERT | _BYTES | {"objective.type": "classify", "data.paths": ["classes.jsonl"]}
 LOADED = {"training.init_from": "pretrained-gpt"}
 
+_WATCHED = {"training.spikes.window": 4, "training.spikes.sigma": 0.01, "training.max_steps": 8}
+
 BASES: dict[str, dict[str, Any]] = {
     "gpt": GPT, "bert": BERT, "t5": T5, "vit": VIT, "masked": BERT, "span": T5, "images": VIT, "classify": CLASSIFY,
     "numbers": CLASSIFY | {"data.paths": ["numbers.jsonl"]},
@@ -51,6 +53,8 @@ BASES: dict[str, dict[str, Any]] = {
     **{name: GPT | {"training.optimizer.type": name} for name in ("adam", "sgd", "muon", "lion", "adafactor")},
     "custom": GPT | {"training.optimizer.type": "custom", "training.optimizer.class_name": "torch.optim.NAdam"},
     **{name: GPT | {"training.adversary.type": name} for name in ("fgm", "pgd", "freelb")},
+    "skip": GPT | _WATCHED | {"training.spikes.type": "skip"},
+    "rollback": GPT | _WATCHED | {"training.spikes.type": "rollback", "training.spikes.every_n_steps": 2},
     **{name: GPT | {"data.curriculum.type": name, "data.samples": "lines"} for name in ("length", "rarity")},
     "reference_loss": GPT | {"data.curriculum.type": "reference_loss", "data.curriculum.reference": "pretrained-gpt"},
     **{name: GPT | {"training.scheduler.type": name} for name in ("linear", "step", "exponential", "wsd", "one_cycle")},
@@ -246,6 +250,10 @@ ROWS: dict[str, Row] = {
     "training.adversary.weight": Row(0.1),
     "training.adversary.steps": Row(1),
     "training.adversary.step_size": Row(0.01),
+    "training.spikes.type": Row("ignore", base="skip"),
+    "training.spikes.window": Row(12),
+    "training.spikes.sigma": Row(100.0),
+    "training.spikes.every_n_steps": Row(7),
     "training.ema_decay": Row(0.5, "outputs"),
     "training.validation_split": Row(0.3, "validation"),
     "training.evaluate_every_n_steps": Row(1, "events"),

@@ -71,7 +71,7 @@ class Found:
 
 
 _CHOSEN_HERE = {"training.seed"}
-_OTHER_TEXT = {"data.paths", "data.builtin", "data.validation_paths", "training.validation_split"}
+_OTHER_TEXT = {"data.paths", "data.builtin"}
 
 
 def plan(request: Request, toggles: Sequence[Toggle], seeds: int, out: Path | None) -> list[Planned]:
@@ -89,13 +89,15 @@ def plan(request: Request, toggles: Sequence[Toggle], seeds: int, out: Path | No
         if chosen := _CHOSEN_HERE & set(toggle.keys):
             raise RecipeError(f"{toggle.name} sets {min(chosen)}, which ablate chooses for each pair of runs",
                               where="--toggle", fix="remove it; --seeds says how many")  # fmt: skip
-        if others := _OTHER_TEXT & set(toggle.keys):
-            raise RecipeError(f"{toggle.name} sets {min(others)}, and losses on other texts can't be compared",
-                              where="--toggle", fix="remove it")  # fmt: skip
     if out is not None and (out / "recipe.yaml").is_file():
         raise RecipeError("a run lives here, and the runs of an ablation would lie among its files", where=str(out),
                           fix="choose another folder with -o")  # fmt: skip
     baseline = resolve(request)
+    for toggle in toggles:
+        if (others := _OTHER_TEXT & set(toggle.keys)) and not baseline.recipe.data.validation_paths:
+            raise RecipeError(f"{toggle.name} sets {min(others)}, of which a part is held out, and losses on other "
+                              "texts can't be compared", where="--toggle",
+                              fix="validate both on data.validation_paths=[FILE]")  # fmt: skip
     place = out or Path("runs") / f"ablate-{run_name(baseline)}"
     sides = [(BASELINE, request, baseline)]
     sides += [(toggle.name, *_toggled(request, toggle, baseline)) for toggle in toggles]

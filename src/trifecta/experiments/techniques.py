@@ -68,6 +68,8 @@ TECHNIQUES: Mapping[str, Technique] = {
     "clip_value": Technique("gradient-clipping", {"training.gradient_clip_value": 0.01}),
     "clip_adaptive": Technique("gradient-clipping", {"training.gradient_clip_ratio": 0.01}),
     "gradient_noise": Technique("gradient-noise", {"training.gradient_noise": 1e-6}),
+    "skip_spikes": Technique("loss-spikes", {"training.spikes.type": "skip"}),
+    "roll_back": Technique("loss-spikes", {"training.spikes.type": "rollback"}),
     "ema": Technique("weight-averaging", {"training.ema_decay": 0.999}),
     "dropout": Technique("dropout", {"model.dropout": 0.1}),
     "no_dropout": Technique("dropout", {"model.dropout": 0.0}),

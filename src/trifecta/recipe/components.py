@@ -829,6 +829,41 @@ class FreeLb(_Adversary):
 Adversary = Annotated[NoAdversary | Fgm | Pgd | FreeLb, Field(discriminator="type")]
 
 
+class NoWatch(Section):
+    """Every finite update is made."""
+
+    type: Literal["ignore"] = "ignore"
+
+
+class _Watch(Section):
+    window: int = key(
+        128, "Updates with whose loss and gradient norm each is compared; the first half of them is taken as it is.",
+        resume="recorded", unit="steps", ge=4, le=100_000,
+    )  # fmt: skip
+    sigma: float = key(
+        6.0, "Standard deviations above their mean from which an update is a spike.", resume="recorded", gt=0, le=1000
+    )
+
+
+class SkipSpikes(_Watch):
+    """Leaves weights and moments as they are (OLMo 2, 2024)."""
+
+    type: Literal["skip"] = "skip"
+
+
+class RollBack(_Watch):
+    """Takes weights and moments of the last place that was kept; the data goes on behind the spike (PaLM, 2022)."""
+
+    type: Literal["rollback"] = "rollback"
+    every_n_steps: int = key(
+        100, "How often a checkpoint is saved to go back to; before the first one a spike is skipped.",
+        resume="recorded", unit="steps", ge=1,
+    )  # fmt: skip
+
+
+Spikes = Annotated[NoWatch | SkipSpikes | RollBack, Field(discriminator="type")]
+
+
 # ---------------------------------------------------------------------------------------------------- what comes when
 
 

@@ -245,6 +245,10 @@ class Training(Section):
     deterministic: bool = key(
         False, "Refuse operations whose result varies between runs (matters on GPUs; slower).", resume="recorded"
     )
+    spikes: components.Spikes = key(
+        default(components.NoWatch), "What is done about an update whose loss or gradient norm stands far out from the "
+        "last ones; the journal says which it was.", resume="recorded",
+    )  # fmt: skip
     max_nonfinite_steps: int = key(
         10, "End the run after this many steps in a row whose loss or gradient is not finite.",
         resume="recorded", unit="steps", ge=1,

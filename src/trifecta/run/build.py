@@ -36,6 +36,7 @@ from trifecta.registry import build
 from trifecta.run.tasks import TaskData, TaskText, prepare_task, texts_around, texts_of
 from trifecta.tokenizers import TEXT_NEEDED, TOKENIZERS, Tokenizer, from_json, tokenizer_key
 from trifecta.training.plan import Course, Phases, Plan
+from trifecta.training.spikes import WATCHES, Watch
 
 _TRAINING_BYTES = 16
 _FROZEN_BYTES = 4
@@ -360,6 +361,13 @@ def passes_of(recipe: Recipe, model: Any) -> Passes:
     section = recipe.training.adversary
     passes: Passes = build(ADVERSARIES, section.type, "adversary", embedding_of(model), **fields(section))
     return passes
+
+
+def watch_of(recipe: Recipe) -> Watch | None:
+    """Which updates are spikes; None where none is looked for."""
+    section = recipe.training.spikes
+    watch: Watch | None = build(WATCHES, section.type, "spikes", **fields(section))
+    return watch
 
 
 def embedding_of(model: Any) -> Any:

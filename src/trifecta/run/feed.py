@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -155,6 +155,11 @@ class Feeds:
 
         requests = (list(map(drawn, update)) for update in updates)
         return load_updates(requests, self.batch, self.phases[0].num_workers)
+
+    def numbers(self, update: Sequence[MicroBatch]) -> list[int]:
+        """Which samples of the training data an update learns from, counted from 0."""
+        drawn = (self.phases[m.phase].sampler.draws(m.epoch, m.start, m.stop) for m in update)
+        return [number for _, indices in drawn for number in indices.tolist()]
 
 
 def _of_phase(purpose: str, phase: int) -> str:

@@ -55,7 +55,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     from trifecta.execution.device import describe, resolve_device, set_threads
     from trifecta.run import build, rates
     from trifecta.run.feed import Feeds
-    from trifecta.run.resolution import check_warmup, resolve, run_name, with_precision
+    from trifecta.run.resolution import check_warmup, check_watch, resolve, run_name, with_precision
 
     resolution = resolve(request, notify=lambda what: report(what, None) if report else None)
     recipe = resolution.recipe
@@ -75,6 +75,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     if recipe.execution.fit_batch:
         notes.append("batch size auto: how many sequences are computed at once is measured when the run starts")
     check_warmup(recipe, resolution.resolved, total_steps)
+    check_watch(recipe, resolution.resolved, total_steps)
     device = resolve_device(recipe.execution.device)
     costs = [_cost(phase, feed, vocab_size, str(device), len(data.train) - 1)
              for phase, feed in zip(build.phases_of(recipe), feeds, strict=True)]  # fmt: skip

@@ -25,7 +25,7 @@ from trifecta.run.curriculum import Samples, unseen, with_curriculum
 from trifecta.run.feed import Feed, Feeds
 from trifecta.run.initial import require, take_weights
 from trifecta.run.request import Request
-from trifecta.run.resolution import Resolution, check_warmup, resolve, run_name, with_precision
+from trifecta.run.resolution import Resolution, check_warmup, check_watch, resolve, run_name, with_precision
 from trifecta.run.resuming import Resume
 from trifecta.run.samples import Sample, sample_of
 from trifecta.run.tasks import TaskData
@@ -186,6 +186,8 @@ class _Training:
         in_all = self.total_steps * self.recipe.training.batch_size * self.recipe.training.gradient_accumulation_steps
         self.notes += filter(None, [unseen(feed, in_all)])
         check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
+        self.watch = build.watch_of(self.recipe)
+        check_watch(self.recipe, self.resolution.resolved, self.total_steps)
         self._check_end()
         self.hooks = hooks
         self.tell = guarded(report, lambda event: self.emit(event))
@@ -295,11 +297,14 @@ class _Training:
             scaler=self._scaler(),
             passes=build.passes_of(recipe, self.model),
             shrink=self._shrink,
+            watch=self.watch,
+            go_back=self._go_back,
         )
         progress.status = "running"
         services = Services(
             evaluate=lambda: self._evaluate(stop), sample=self._sample(),
             save=self._save, emit=self.emit, stop_requested=stop, phase_event=self._phase_event,
+            samples_of=lambda seen: self.feeds.numbers(self.plan.update(seen)),
         )  # fmt: skip
         cadence = Cadence(
             evaluate_every_n_steps=training.evaluate_every_n_steps,
@@ -308,6 +313,7 @@ class _Training:
             save_every_n_epochs=training.save_every_n_epochs,
             save_every_n_steps=training.save_every_n_steps,
             save_every_minutes=training.save_every_minutes,
+            return_every_n_steps=self.watch.every_n_steps if self.watch else None,
             save_best=training.save_best,
         )
         self.model.train()
@@ -328,6 +334,13 @@ class _Training:
         self.texts = folder.write_identity(self.place, self.recipe, self.data.tokenizer.to_json())
         self.emit({"event": "note", "message": what})
         return self.plan
+
+    def _go_back(self, step: int) -> bool:
+        place = self.root / checkpoint.folder_name(step)
+        if not place.exists():
+            return False
+        checkpoint.load_tensors(checkpoint.verify(place), self.state)
+        return True
 
     def _scaler(self) -> LossScaler | None:
         scaler, progress = build.scaler_of(self.recipe), self.state.progress
@@ -420,7 +433,9 @@ class _Training:
         saved = checkpoint.save(self.root, self.state, self.texts, reason=reason)
         checkpoint.failpoint("unlinked")
         self._point_to(saved)
-        checkpoint.prune(self.root, self.recipe.training.keep_last_n, {saved.folder})
+        back = self.watch.place_before(progress.step) if self.watch else None
+        kept = {saved.folder} if back is None else {saved.folder, self.root / checkpoint.folder_name(back)}
+        checkpoint.prune(self.root, self.recipe.training.keep_last_n, kept)
 
 
 def _tokens_per_step(recipe: Recipe) -> int:

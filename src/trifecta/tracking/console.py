@@ -259,7 +259,14 @@ LEGENDS = {
 
 
 def skipped_line(event: Event) -> str:
-    return f"step {event['step']}: the loss or a gradient was not finite, so this update was skipped"
+    if (spike := event.get("spike")) is None:
+        return f"step {event['step']}: the loss or a gradient was not finite, so this update was skipped"
+    what = f"the loss ({event['loss']:.3f}, at most {spike['loss_limit']:.3f} was expected)"
+    if event["loss"] <= spike["loss_limit"]:
+        what = f"the gradient ({event['grad_norm']:.3g}, at most {spike['grad_norm_limit']:.3g} was expected)"
+    back = spike["returned_to"]
+    done = "this update was skipped" if back is None else f"the weights of step {back} are back"
+    return f"step {event['step']}: a spike of {what}, so {done}"
 
 
 def checkpoint_line(event: Event) -> str:

@@ -291,6 +291,12 @@ def _take(tensors: dict[str, torch.Tensor], model: torch.nn.Module, folder: Path
 def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     """Copies weights, moments and progress into a state."""
     progress = read_progress(checkpoint)
+    load_tensors(checkpoint, state)
+    state.progress = progress
+
+
+def load_tensors(checkpoint: Checkpoint, state: TrainState) -> None:
+    """Copies weights, moments and averages into a state, whose progress stays."""
     load_model(checkpoint, state.model)
     moments = files.read_safetensors(checkpoint.folder / "optimizer.safetensors")
     problems = state.optimizers.misfits(moments)
@@ -301,7 +307,6 @@ def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     state.optimizers.load_state_tensors(moments)
     if state.ema is not None:
         _load_ema(checkpoint, state.ema)
-    state.progress = progress
 
 
 def _load_ema(checkpoint: Checkpoint, ema: Ema) -> None:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -24,9 +24,10 @@ from trifecta.optim import Schedule
 from trifecta.optim.gradients import Transform
 from trifecta.optim.perturbations import Passes, plain
 from trifecta.training.plan import Course, MicroBatch
+from trifecta.training.spikes import Watch
 from trifecta.training.state import TrainState
-from trifecta.training.step import OutOfMemory, Update, update
-from trifecta.types import Batch, StepReport
+from trifecta.training.step import UNLIMITED, OutOfMemory, Update, update
+from trifecta.types import Batch, Spike, StepReport
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -49,6 +50,9 @@ class Stepping:
     passes: Passes = plain
     shrink: Callable[[int, str], Course] | None = None
     """When so many samples at once didn't fit, for this reason: a plan with smaller micro-batches."""
+    watch: Watch | None = None
+    go_back: Callable[[int], bool] = lambda _: False
+    """Loads weights and moments of a step's checkpoint; False if there is none."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Cadence:
     save_every_n_epochs: int | None = None
     save_every_n_steps: int | None = None
     save_every_minutes: float | None = None
+    return_every_n_steps: int | None = None
     save_best: bool = True
 
 
@@ -70,7 +75,8 @@ class Services:
 
     evaluate: validation of the whole split, None if interrupted. sample: (prompt, text) or None. save: gets the reason.
     stop_requested: the reason of a signal ("interrupted", "terminated") or None. emit: an event for journal and hooks.
-    phase_event: what is said at the beginning of each phase.
+    phase_event: what is said at the beginning of each phase. samples_of: numbers of the samples of the update that
+    begins after so many; said of one that wasn't made.
     """
 
     evaluate: Callable[[], Evaluation | None]
@@ -79,6 +85,7 @@ class Services:
     emit: Emit
     stop_requested: Callable[[], str | None] = lambda: None
     phase_event: Callable[[], dict[str, Any]] = dict
+    samples_of: Callable[[int], list[int]] = lambda _: []
     clock: Callable[[], float] = time.monotonic
 
 
@@ -97,18 +104,23 @@ def steps(state: TrainState, how: Stepping) -> Generator[StepReport, None, None]
                 f"the learning rate of step {number} is {learning_rate}; no weight was touched by it",
                 fix="give a schedule whose factors are finite numbers",
             )
+        limits = how.watch.limits(progress) if how.watch else UNLIMITED
         done = update(
             how.module, state.optimizers, batches, number=number, learning_rate=learning_rate,
             transforms=how.transforms, seed=how.seed, device=how.device, autocast=how.autocast,
-            scaler=how.scaler, passes=how.passes,
+            scaler=how.scaler, passes=how.passes, limits=limits,
         )  # fmt: skip
+        spike = Spike(limits.loss, limits.grad_norm, _go_back(how, progress.step)) if done.beyond_limits else None
+        if how.watch:
+            how.watch.note(progress, done.loss, done.grad_norm)
         now = time.perf_counter()
         if state.ema is not None and not done.skipped:
             state.ema.update(number)
         _count(state, done, now - started, how.scaler)
         yield StepReport(
             step=number, epoch=epoch, loss=done.loss, grad_norm=done.grad_norm, learning_rate=learning_rate,
-            tokens=done.tokens, seconds=now - started, skipped=done.skipped, terms=done.terms, metrics=done.metrics,
+            tokens=done.tokens, seconds=now - started, skipped=done.skipped, spike=spike, terms=done.terms,
+            metrics=done.metrics,
         )  # fmt: skip
         if progress.nonfinite_in_a_row >= how.max_nonfinite_steps:
             raise NumericsError(
@@ -133,6 +145,12 @@ def steps_that_fit(state: TrainState, how: Stepping) -> Generator[StepReport, No
         how = replace(how, plan=how.shrink(samples, reason))
 
 
+def _go_back(how: Stepping, step: int) -> int | None:
+    """The step whose weights and moments are back, if any are."""
+    place = how.watch.place_before(step) if how.watch else None
+    return place if place is not None and how.go_back(place) else None
+
+
 def _count(state: TrainState, done: Update, seconds: float, scaler: LossScaler | None) -> None:
     progress = state.progress
     if scaler is not None:
@@ -141,10 +159,9 @@ def _count(state: TrainState, done: Update, seconds: float, scaler: LossScaler |
     progress.samples_seen += done.samples
     progress.tokens_seen += done.tokens
     progress.seconds += seconds
+    progress.nonfinite_in_a_row = progress.nonfinite_in_a_row + 1 if done.skipped and not done.beyond_limits else 0
     if done.skipped:
-        progress.nonfinite_in_a_row += 1
         return
-    progress.nonfinite_in_a_row = 0
     progress.loss = done.loss
     progress.epoch_nats += done.loss * done.weight
     progress.epoch_weight += done.weight
@@ -161,8 +178,9 @@ def train(state: TrainState, how: Stepping, cadence: Cadence, services: Services
         while not between.do_what_is_due():
             if how.plan.begins_phase(state.progress.samples_seen):
                 services.emit(services.phase_event())
+            seen = state.progress.samples_seen
             report = next(reports)
-            services.emit(_step_event(report))
+            services.emit(_step_event(report) | ({"samples": services.samples_of(seen)} if report.skipped else {}))
             yield report
     finally:
         reports.close()
@@ -194,6 +212,7 @@ def _step_event(report: StepReport) -> dict[str, Any]:
         "event": "step", "step": report.step, "epoch": report.epoch, "loss": report.loss,
         "learning_rate": report.learning_rate, "grad_norm": report.grad_norm, "tokens": report.tokens,
         "seconds": report.seconds, "skipped": report.skipped, **report.metrics,
+        **({"spike": asdict(report.spike)} if report.spike else {}),
     }  # fmt: skip
 
 
@@ -301,6 +320,8 @@ class _Between:
             return None
         if cadence.save_every_n_steps and progress.step % cadence.save_every_n_steps == 0:
             return "steps"
+        if cadence.return_every_n_steps and progress.step % cadence.return_every_n_steps == 0:
+            return "to go back to"
         if cadence.save_every_n_epochs and self._at_epoch_end and self._epoch % cadence.save_every_n_epochs == 0:
             return "epochs"
         minutes = cadence.save_every_minutes

@@ -23,6 +23,7 @@ class Progress:
     step: updates done, skipped ones included. samples_seen: the data cursor. epoch_nats, epoch_weight: training loss of
     the epoch so far, as sum and count. evaluated_step, sampled_step, saved_step: the last step at which that was done,
     so that a resumed run neither repeats nor forgets it. journal_offset: bytes of the journal that belong to it.
+    recent_losses, recent_grad_norms: of the last updates, where spikes are watched for.
     """
 
     step: Count = 0
@@ -33,6 +34,8 @@ class Progress:
     epoch_nats: float = 0.0
     epoch_weight: float = 0.0
     nonfinite_in_a_row: Count = 0
+    recent_losses: list[float] = field(default_factory=list)
+    recent_grad_norms: list[float] = field(default_factory=list)
     loss_scale: float | None = None
     loss_scale_good_steps: int = 0
     best_loss: float | None = None
@@ -59,12 +62,17 @@ class Progress:
             KeyError, ValueError: a field is missing, or of another type or range.
         """
         names = {f.name for f in fields(cls)}
+        values = {name: [] for name in _ADDED} | values
         if names != values.keys():
             raise KeyError(", ".join(sorted(names ^ values.keys())))
         try:
             return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise ValueError("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
+
+
+_ADDED = ("recent_losses", "recent_grad_norms")
+"""Fields that the first checkpoints of format 1 lack."""
 
 
 @dataclass

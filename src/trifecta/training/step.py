@@ -22,10 +22,21 @@ from trifecta.types import Batch, LossSum
 
 
 @dataclass(frozen=True)
+class Limits:
+    """The most that loss (nats) and gradient norm may be for an update to be made."""
+
+    loss: float
+    grad_norm: float
+
+
+UNLIMITED = Limits(math.inf, math.inf)
+
+
+@dataclass(frozen=True)
 class Update:
     """What one update was: mean loss in nats, its weight, gradient norm before clipping, and whether it was skipped.
 
-    terms, metrics: means over all micro-batches, by name.
+    beyond_limits: skipped though finite. terms, metrics: means over all micro-batches, by name.
     """
 
     loss: float
@@ -34,6 +45,7 @@ class Update:
     tokens: int
     samples: int
     skipped: bool
+    beyond_limits: bool = False
     terms: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -51,11 +63,13 @@ def update(
     autocast: Callable[[], AbstractContextManager[object]],
     scaler: LossScaler | None = None,
     passes: Passes = plain,
+    limits: Limits = UNLIMITED,
 ) -> Update:
     """Forward and backward of each micro-batch, then one update of the weights.
 
     Each term's total is divided by its weight summed over all micro-batches, once, so that unequal micro-batches give
-    the gradient of the one big batch. If the loss or the gradient is not finite, weights and moments stay untouched.
+    the gradient of the one big batch. If the loss or the gradient is not finite or above its limit, weights and moments
+    stay untouched.
 
     Args:
         module: batch -> LossSum. number: of this update, from 1. transforms: what is done to the gradients, in order.
@@ -93,7 +107,9 @@ def update(
         torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1.0 / scale)
     norm = float(global_norm(parameters))
     finite = math.isfinite(loss) and math.isfinite(norm)
-    if finite:
+    beyond_limits = loss > limits.loss or norm > limits.grad_norm
+    made = finite and not beyond_limits
+    if made:
         for transform in transforms:
             transform(parameters, norm, number)
         optimizers.set_learning_rate(learning_rate)
@@ -107,7 +123,8 @@ def update(
         grad_norm=norm,
         tokens=sum(batch.tokens for batch in batches),
         samples=sum(batch.samples for batch in batches),
-        skipped=not finite,
+        skipped=not made,
+        beyond_limits=finite and beyond_limits,
         terms=terms,
         metrics=metrics.means(),
     )

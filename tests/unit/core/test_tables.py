@@ -15,6 +15,7 @@ from trifecta.recipe.keys import components
 from trifecta.registry import keywords
 from trifecta.run.curriculum import CURRICULA
 from trifecta.tokenizers import TEXT_NEEDED, TOKENIZERS
+from trifecta.training.spikes import WATCHES
 
 TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "model": MODELS,
@@ -23,6 +24,7 @@ TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "training.optimizer": OPTIMIZERS,
     "training.scheduler": SCHEDULES,
     "training.adversary": ADVERSARIES,
+    "training.spikes": WATCHES,
     "data.curriculum": CURRICULA,
 }
 

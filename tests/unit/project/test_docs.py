@@ -50,7 +50,7 @@ def lacking(generate: Any) -> list[str]:
 
 @pytest.mark.fast
 def test_every_case_has_a_test_and_a_planted_bug(generate: Any) -> None:
-    assert len(FAULTS) == 44
+    assert len(FAULTS) == 45
     assert len(CHECKS) == 37
     assert lacking(generate) == []
 

@@ -150,6 +150,21 @@ def test_fault_031_skipped_step_is_said_at_once_and_at_the_end():
         assert "Skipped updates: 1" in text
 
 
+@pytest.mark.fast
+def test_fault_034_a_spike_is_told_with_what_stood_out_and_what_was_done():
+    """The console tells whether loss or gradient was too large, its limit, and whether weights came back."""
+    limits = {"loss_limit": 2.5, "grad_norm_limit": 0.75}
+    by_loss = step(3, 9.0, skipped=True, grad_norm=0.5, spike=limits | {"returned_to": None})
+    by_gradient = step(4, 2.0, skipped=True, grad_norm=12.0, spike=limits | {"returned_to": 2})
+    for text in (plain(START, by_loss, by_gradient, END), rich(START, by_loss, by_gradient, END)[0]):
+        said = " ".join(text.split())
+        assert "step 3: a spike of the loss (9.000, at most 2.500 was expected), so this update was skipped" in said
+        assert (
+            "step 4: a spike of the gradient (12, at most 0.75 was expected), so the weights of step 2 are back" in said
+        )
+        assert "Skipped updates: 2" in said
+
+
 def test_checkpoints_are_quiet_unless_verbose():
     for show in (plain, lambda *a, **k: rich(*a, **k)[0]):
         assert "step-00000485" not in show(START, CHECKPOINT)

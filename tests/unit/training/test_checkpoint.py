@@ -304,6 +304,8 @@ def test_progress_survives_json_bit_for_bit() -> None:
     assert Progress.from_json(json.loads(json.dumps(before.to_json()))) == before
     with pytest.raises(KeyError, match="step"):
         Progress.from_json({k: v for k, v in before.to_json().items() if k != "step"})
+    old = {k: v for k, v in before.to_json().items() if not k.startswith("recent_")}
+    assert Progress.from_json(old) == before, "checkpoints from before spikes were watched for"
 
 
 def rewrite(folder: Path, name: str, data: bytes) -> None:
