@@ -87,8 +87,8 @@ def training(kind: str, d_model: int, num_layers: int, vocab_size: int, rows: in
     tokens_BT = torch.randint(0, vocab_size, (rows, length))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    if kind in ("checkpointing", "all"):
-        checkpoint_activations(model.blocks)
+    if "checkpointing" in kind or kind == "all":
+        checkpoint_activations(model.blocks, "selective" if kind.startswith("selective") else "full")
     chunked = kind in ("chunked loss", "all")
     bf16 = torch.autocast("cpu", dtype=torch.bfloat16) if kind in ("bf16", "all") else nullcontext()
 
@@ -174,7 +174,7 @@ def of_training(rounds: int, quick: bool) -> list[str]:
         "|---|---|---|---|",
     ]
     plain = None
-    for kind in ("plain", "checkpointing", "chunked loss", "bf16", "all"):
+    for kind in ("plain", "checkpointing", "selective checkpointing", "chunked loss", "bf16", "all"):
         megabytes, seconds = measure("training", kind, *sizes)
         plain = plain or megabytes
         lines.append(f"| {kind} | {megabytes:,.0f} | {megabytes / plain:.2f} | {seconds:.1f} |")

@@ -66,7 +66,7 @@ COMMANDS = {
     "clipping": f"ablate {DEEP} training.learning_rate=0.03 --toggle no_clip,clip_value,clip_adaptive --one-process",
     "images": f"ablate {DIGITS} --toggle crop,flip,colours,erase,mixup,cutmix,label_smoothing --one-process",
     "execution": f"ablate {TEXT} model.num_layers=6 data.sequence_length=256 training.max_steps=6 "
-    "training.evaluate_every_n_steps=6 --toggle checkpointing,bf16",
+    "training.evaluate_every_n_steps=6 --toggle checkpointing,selective_checkpointing,bf16",
     "schedules": f"{SHORT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
     "initialisation": f"{SHORT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",
     "rate": f"{SHORT} training.learning_rate=1e-4 --toggle learning_rate_auto",

@@ -223,10 +223,10 @@ def test_numeric_014_activation_checkpointing_with_dropout_is_exact() -> None:
     from trifecta.execution.memory import checkpoint_activations
 
     results = []
-    for every in (None, 1, 2):
+    for every, policy in ((None, "full"), (1, "full"), (2, "full"), (1, "selective"), (2, "selective")):
         module, optimizers = parts(dropout=0.2)
         if every:
-            checkpoint_activations(list(module.model.blocks)[::every])  # type: ignore[arg-type]
+            checkpoint_activations(list(module.model.blocks)[::every], policy)  # type: ignore[arg-type]
         module.train()
         _, gradient = gradients(module, optimizers, batches(4, 4))
         results.append(gradient)

@@ -120,6 +120,49 @@ def test_a_backward_that_cant_be_compiled_is_noticed_before_the_forward_is_used(
     same(text.parent / "plain", text.parent / "run")
 
 
+def test_an_update_that_fails_in_a_compiled_backward_begins_again_without(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torch compiled may fail when it is run, out of reach of the block, with half of the gradients there."""
+    from functorch.compile import make_boxed_func
+    from torch._dynamo.backends.common import aot_autograd
+
+    compile_, times = torch.compile, []
+
+    def fails_at_last(graph: Any, _: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            times.append(1)
+            if len(times) == 5:
+                raise RuntimeError("out of registers")
+            return graph(*arguments)
+
+        return make_boxed_func(run)
+
+    def failing(forward: Any, **_: Any) -> Any:
+        return compile_(forward, backend=aot_autograd(fw_compiler=lambda graph, _: graph, bw_compiler=fails_at_last))
+
+    settings: dict[str, Any] = {
+        "model.num_layers": 2,
+        "training.gradient_accumulation_steps": 2,
+        "training.batch_size": 2,
+    }
+    train_here(text, text.parent / "plain", **EXACT | settings)
+    monkeypatch.setattr(torch, "compile", failing)
+    train_here(text, text.parent / "run", **compiled("eager", **settings))
+    assert notes(text.parent / "run") == ["not compiled: RuntimeError: out of registers"]
+    assert values(text.parent / "run") == pytest.approx(values(text.parent / "plain"), rel=1e-5)
+    steps = [step for step, _ in losses(text.parent / "run")]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "eager"])
+def test_activations_are_computed_again_in_compiled_blocks(text: Path, backend: str) -> None:
+    train_here(text, text.parent / "plain", **EXACT)
+    train_here(text, text.parent / "run", **compiled(backend, **{"execution.gradient_checkpointing": True}))
+    assert notes(text.parent / "run") == []
+    assert values(text.parent / "run") == pytest.approx(values(text.parent / "plain"), rel=1e-5)
+
+
 def test_control_a_compiler_that_changes_numbers_is_noticed(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def coarse(forward: Any, **_: Any) -> Any:
         return lambda x_BTD, **kwargs: forward(x_BTD, **kwargs).roll(1, -1)

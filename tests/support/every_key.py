@@ -283,6 +283,7 @@ ROWS: dict[str, Row] = {
     "execution.loss_scale_backoff": Row(0.1, "scaler", given=_FP16),
     "execution.loss_scale_growth_steps": Row(9, "scaler", given=_FP16),
     "execution.gradient_checkpointing": Row(True, "calls"),
+    "execution.checkpoint_policy": Row("selective", "kernels", given={"execution.gradient_checkpointing": True}),
     "execution.checkpoint_every_n_layers": Row(2, "calls", given={"execution.gradient_checkpointing": True}),
     "execution.threads": Row(2, "switches"),
     "execution.attention": Row("explicit"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Observed = dict[str, Any]
 
@@ -25,9 +26,10 @@ def observe(
 
     graph: modules, parameters and which are trained. init: first weights. data, validation: batches. update: losses,
     rates, norms and last weights. outputs: validation losses and metrics; samples: what was written. calls: forward
-    passes of modules. folder: checkpoints; files: what else was written. events: what happened when. console: lines of
-    steps. switches: threads, determinism, worker processes. error: how it ended, if it failed. predicted: what the run
-    says afterwards (`after`: of a question). scaler: how fp16's loss scale moves.
+    passes of modules. kernels: matrix products, where activations are computed again. folder: checkpoints; files: what
+    else was written. events: what happened when. console: lines of steps. switches: threads, determinism, worker
+    processes. error: how it ended, if it failed. predicted: what the run says afterwards (`after`: of a question).
+    scaler: how fp16's loss scale moves.
     """
     from trifecta.errors import TrifectaError
     from trifecta.run import trainer
@@ -46,7 +48,8 @@ def observe(
 
     flags = {key: ("test", value) for key, value in (written or {}).items()}
     request = Request(base=dict(settings), flags=flags)
-    with patch.context() as patched, _switches_restored():
+    counts = "execution.gradient_checkpointing" in {**settings, **(written or {})}
+    with patch.context() as patched, _switches_restored(), _Products(seen) if counts else contextlib.nullcontext():
         patched.setattr(trainer.build, "module_of", _watching(seen, trainer.build.module_of))
         console = PlainConsole(spoken)
         before = set(Path.cwd().rglob("*"))
@@ -63,6 +66,19 @@ def observe(
     seen["files"] = sorted(path.parts[len(Path.cwd().parts)] for path in new if out not in [path, *path.parents])
     seen["predicted"] = _predicted(out) if after else None
     return seen
+
+
+class _Products(TorchDispatchMode):
+    """Counts matrix products that are computed."""
+
+    def __init__(self, seen: Observed):
+        super().__init__()
+        self.seen = seen
+        seen["kernels"] = 0
+
+    def __torch_dispatch__(self, kernel: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen["kernels"] += kernel in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+        return kernel(*args, **(kwargs or {}))
 
 
 def _note(seen: Observed, event: dict[str, Any]) -> None:

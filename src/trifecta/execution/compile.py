@@ -13,37 +13,69 @@ from typing import Any
 import torch
 from torch import nn
 
-from trifecta.errors import is_out_of_memory
+from trifecta.errors import TrifectaError, is_out_of_memory
 
 Tell = Callable[[str], None]
 _MOST_VARIANTS = 64
 """Of a block, by lengths and by what it is given, before torch runs it as it is."""
 
 
-def compile_blocks(blocks: Iterable[nn.Module], backend: str, tell: Tell) -> Callable[[], None]:
+class Again(Exception):
+    """An update failed in what was compiled, and is to begin again without; no weight and no moment was touched."""
+
+
+class Switch:
+    """Whether what was compiled is used; shared by all blocks. tell: gets the reason when it is no more."""
+
+    def __init__(self, tell: Tell):
+        self.on, self._tell = True, tell
+
+    def off(self, why: str) -> None:
+        """From now on everything runs as it is."""
+        self.on = False
+        self._tell(f"not compiled: {why}")
+
+    def off_after(self, error: Exception) -> None:
+        """The same, and why, from the error."""
+        inner = getattr(error, "inner_exception", error)  # torch says of its own only that a backend raised
+        said = str(inner).strip().splitlines() or [""]
+        self.off(f"{type(inner).__name__}: {said[0][:200]}")
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Around forward and backward: a backward is compiled and run by torch, out of reach of the blocks.
+
+        Raises:
+            Again: something failed while compiled blocks were used.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not self.on or is_out_of_memory(error) or isinstance(error, TrifectaError):
+                raise
+            self.off_after(error)
+            raise Again from error
+
+
+def compile_blocks(blocks: Iterable[nn.Module], backend: str, switch: Switch) -> None:
     """Compiles each block's forward for training; blocks that are alike share what is compiled.
 
     Parameters keep their names. Validation and generation run as they are: their lengths change with every call. What
     raises is told, once, and from then on nothing is compiled.
-
-    Returns:
-        What switches compilation off.
     """
-    switch = _Switch(tell)
     missing = lacking(backend)
     if missing:
         switch.off(missing)
-        return lambda: None
+        return
     with _quiet():
         import torch._dynamo
         import torch._functorch.config
 
         torch._dynamo.config.recompile_limit = _MOST_VARIANTS
-        # Else a block's backward is compiled in the middle of the update's, where nothing could be done about an error.
+        # Else a block's backward is compiled when it is first run, and an update that is under way has to begin again.
         torch._functorch.config.force_non_lazy_backward_lowering = True
         for block in blocks:
-            block.forward = _Compiled(block.forward, block, backend, switch)
-    return lambda: switch.off("")
+            block.forward = Compiled(block.forward, block, backend, switch)
 
 
 def lacking(backend: str) -> str | None:
@@ -64,22 +96,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-class _Switch:
-    """Whether what was compiled is used; shared by all blocks."""
-
-    def __init__(self, tell: Tell):
-        self.on, self._tell = True, tell
-
-    def off(self, why: str) -> None:
-        self.on = False
-        if why:
-            self._tell(f"not compiled: {why}")
-
-
-class _Compiled:
+class Compiled:
     """A block's forward, compiled while training; outside training it is the plain one."""
 
-    def __init__(self, forward: Any, block: nn.Module, backend: str, switch: _Switch):
+    def __init__(self, forward: Any, block: nn.Module, backend: str, switch: Switch):
         self._forward, self._block, self._switch, self.backend = forward, block, switch, backend
         self._compiled: Any = torch.compile(forward, backend=backend)
 
@@ -92,7 +112,5 @@ class _Compiled:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            inner = getattr(error, "inner_exception", error)  # torch says of its own only that a backend raised
-            said = str(inner).strip().splitlines() or [""]
-            self._switch.off(f"{type(inner).__name__}: {said[0][:200]}")
+            self._switch.off_after(error)
             return self._forward(*args, **kwargs)

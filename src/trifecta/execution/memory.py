@@ -6,16 +6,25 @@ import ctypes
 import gc
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    set_checkpoint_early_stop,
+)
 
 from trifecta.errors import ResourceError
+from trifecta.execution.compile import Compiled
+
+Policy = Literal["full", "selective"]
 
 
 def require_memory(needed_bytes: int, device: torch.device, what: str) -> None:
@@ -86,22 +95,66 @@ def keep_freed_memory(device: torch.device) -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-def checkpoint_activations(blocks: Iterable[nn.Module]) -> None:
+def checkpoint_activations(blocks: Iterable[nn.Module], policy: Policy = "full") -> None:
     """Lets each block forget its activations and compute them again in the backward pass (Chen et al., 2016).
 
     Losses and gradients stay bit for bit the same on a CPU, dropout included: the random state is restored.
+
+    Args:
+        policy: full keeps a block's input alone. selective also keeps what takes long and little room: the results of
+            fused attention without dropout, and of matrix products that aren't wider than what they are made from
+            (selective recomputation: Korthikanti et al., 2022).
     """
     for block in blocks:
-        block.forward = _Recomputed(block.forward, block)
+        block.forward = _Recomputed(block.forward, block, policy)
 
 
 class _Recomputed:
     """A block's forward, recomputed while training; outside training it is the plain one."""
 
-    def __init__(self, forward: Any, block: nn.Module):
+    def __init__(self, forward: Any, block: nn.Module, policy: Policy):
         self._forward, self._block = forward, block
+        selective = {"context_fn": partial(create_selective_checkpoint_contexts, _keep)}
+        self._options: dict[str, Any] = selective if policy == "selective" else {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._block.training:
             return self._forward(*args, **kwargs)
-        return checkpoint(self._forward, *args, use_reentrant=False, **kwargs)
+        # What is compiled runs as a whole: an exception that stops it half-way would be taken for a failure.
+        with set_checkpoint_early_stop(not isinstance(self._forward, Compiled)):
+            return checkpoint(self._forward, *args, use_reentrant=False, **self._options, **kwargs)
+
+
+_PRODUCTS = {"mm": 1, "addmm": 2}
+"""Kernel -> the place of its second matrix."""
+_ATTENTION = ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
+              "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention")  # fmt: skip
+
+
+@cache
+def _worth_keeping() -> dict[Any, Callable[..., bool]]:
+    """Kernels that take long -> whether the result is kept, by what the kernel is given."""
+
+    def narrows(place: int, *args: Any, **_: Any) -> bool:
+        wide, narrow = args[place].shape
+        return bool(narrow <= wide)
+
+    def draws_nothing(place: int, *args: Any, **kwargs: Any) -> bool:
+        return not kwargs.get("dropout_p", args[place] if place < len(args) else 0.0)
+
+    def place(kernel: Any, name: str) -> int:
+        return [argument.name for argument in kernel._schema.arguments].index(name)
+
+    aten = torch.ops.aten
+    found: dict[Any, Callable[..., bool]] = {
+        getattr(aten, n).default: partial(narrows, p) for n, p in _PRODUCTS.items()
+    }
+    kernels = [getattr(aten, name).default for name in _ATTENTION]
+    return found | {kernel: partial(draws_nothing, place(kernel, "dropout_p")) for kernel in kernels}
+
+
+def _keep(_: Any, kernel: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """What draws random numbers is computed again, so that what comes after it draws the same ones."""
+    worth = _worth_keeping().get(kernel)
+    kept = worth is not None and worth(*args, **kwargs)
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

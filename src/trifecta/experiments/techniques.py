@@ -85,6 +85,10 @@ TECHNIQUES: Mapping[str, Technique] = {
     "depth_scaled": _init("depth_scaled"),
     "zero_residual": _init("zero_residual"),
     "checkpointing": Technique("gradient-checkpointing", {"execution.gradient_checkpointing": True}),
+    "selective_checkpointing": Technique(
+        "gradient-checkpointing",
+        {"execution.gradient_checkpointing": True, "execution.checkpoint_policy": "selective"},
+    ),
     "fp32": Technique("mixed-precision", {"execution.precision": "fp32"}),
     "bf16": Technique("mixed-precision", {"execution.precision": "bf16"}),
     "fp16": Technique("loss-scaling", {"execution.precision": "fp16"}),

@@ -287,6 +287,10 @@ class Execution(Section):
         1, "With gradient_checkpointing: only the first block and every n-th after it computes its activations again.",
         resume="recorded", unit="blocks", ge=1, le=1000,
     )  # fmt: skip
+    checkpoint_policy: Literal["full", "selective"] = key(
+        "full", "With gradient_checkpointing: full keeps a block's input alone; selective also what takes long and "
+        "little room, the results of fused attention and of matrix products that don't widen.", resume="recorded",
+    )  # fmt: skip
     attention: Literal["auto", "flash", "efficient", "math", "explicit"] = key(
         "auto", "What computes attention: one of torch's kernels, or an explicit matrix. auto: torch's choice. Outputs "
         "are the same up to rounding.", resume="recorded",

@@ -14,7 +14,7 @@ from trifecta.data.prepare import Prepared, prepare, prepare_corpora
 from trifecta.data.sources import Sources
 from trifecta.data.units import Unit
 from trifecta.execution.attention import choose_attention, slow_attention
-from trifecta.execution.compile import Tell, compile_blocks
+from trifecta.execution.compile import Switch, Tell, compile_blocks
 from trifecta.execution.device import resolve_device
 from trifecta.execution.memory import checkpoint_activations, require_memory
 from trifecta.execution.precision import LossScaler, autocast
@@ -27,7 +27,7 @@ from trifecta.objectives.loss import Penalties
 from trifecta.optim import OPTIMIZERS, SCHEDULES, Optimizers, Schedule, Span, Trainable, gradients
 from trifecta.optim.ema import Ema
 from trifecta.optim.gradients import Transform
-from trifecta.optim.perturbations import ADVERSARIES, Passes
+from trifecta.optim.perturbations import ADVERSARIES, Micro, Passes
 from trifecta.randomness import key
 from trifecta.recipe import components
 from trifecta.recipe.components import Section
@@ -37,6 +37,7 @@ from trifecta.run.tasks import TaskData, TaskText, prepare_task, texts_around, t
 from trifecta.tokenizers import TEXT_NEEDED, TOKENIZERS, Tokenizer, from_json, tokenizer_key
 from trifecta.training.plan import Course, Phases, Plan
 from trifecta.training.spikes import WATCHES, Watch
+from trifecta.types import LossSum
 
 _TRAINING_BYTES = 16
 _FROZEN_BYTES = 4
@@ -330,13 +331,19 @@ def attention_dropout_of(recipe: Recipe) -> float:
     return recipe.model.dropout if rate is None else rate
 
 
-def module_of(recipe: Recipe, model: Model, objective: Objective, tell: Tell | None = None) -> LossModule:
-    """Model and objective as the module that the loop runs; compiled where `tell` is there to be told why not."""
+def switch_of(recipe: Recipe, tell: Tell) -> Switch | None:
+    """What ends compilation where it fails; None where nothing is compiled."""
+    return Switch(tell) if recipe.execution.compile else None
+
+
+def module_of(recipe: Recipe, model: Model, objective: Objective, switch: Switch | None = None) -> LossModule:
+    """Model and objective as the module that the loop runs; its blocks are compiled where there is a switch."""
     choose_attention(model, recipe.execution.attention)
-    if recipe.execution.compile and tell is not None:
-        compile_blocks(model.blocks, recipe.execution.compile_backend, tell)
+    if switch is not None:
+        compile_blocks(model.blocks, recipe.execution.compile_backend, switch)
     if recipe.execution.gradient_checkpointing:
-        checkpoint_activations(list(model.blocks)[:: recipe.execution.checkpoint_every_n_layers])
+        blocks = list(model.blocks)[:: recipe.execution.checkpoint_every_n_layers]
+        checkpoint_activations(blocks, recipe.execution.checkpoint_policy)
     training = recipe.training
     return LossModule(model, objective, Penalties(training.label_smoothing, training.z_loss))
 
@@ -356,11 +363,18 @@ def transforms_of(recipe: Recipe) -> list[Transform]:
     return made
 
 
-def passes_of(recipe: Recipe, model: Any) -> Passes:
-    """Forward and backward of a micro-batch: once, or against an adversary."""
+def passes_of(recipe: Recipe, model: Any, switch: Switch | None = None) -> Passes:
+    """Forward and backward of a micro-batch: once, or against an adversary. switch: of what is compiled."""
     section = recipe.training.adversary
     passes: Passes = build(ADVERSARIES, section.type, "adversary", embedding_of(model), **fields(section))
-    return passes
+    if switch is None:
+        return passes
+
+    def guarded(micro: Micro) -> LossSum:
+        with switch.guarded():
+            return passes(micro)
+
+    return guarded
 
 
 def watch_of(recipe: Recipe) -> Watch | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from trifecta.data.prepare import Prepared
 from trifecta.errors import RecipeError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
+from trifecta.execution.compile import Again
 from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads, switches
 from trifecta.execution.memory import keep_freed_memory
 from trifecta.execution.precision import LossScaler
@@ -159,7 +160,8 @@ class _Training:
         self.model = model
         optimizers, ema = build.optimizers_of(self.recipe, model), build.ema_of(self.recipe, model)
         self.state = TrainState(model, optimizers, Progress(), ema)
-        self.module = build.module_of(self.recipe, model, self.objective, self._note)
+        self.switch = build.switch_of(self.recipe, self._note)
+        self.module = build.module_of(self.recipe, model, self.objective, self.switch)
         self.root = place / folder.CHECKPOINTS
         self._restore()
         feeds = Feeds.of(self.recipe, self.objective, data.train, data.tokenizer).phases
@@ -204,7 +206,15 @@ class _Training:
         """Micro-batches of what fits in the phase whose updates are largest."""
         phases = list(zip(build.phases_of(self.recipe), self.feeds.phases, strict=True))
         recipe, feed = max(phases, key=lambda phase: _tokens_per_step(phase[0]))
-        measured, why = fitting.measured(recipe, feed, self.module, optimizers, self.device)
+
+        def measure() -> tuple[Recipe, str]:
+            with self.switch.guarded() if self.switch else nullcontext():
+                return fitting.measured(recipe, feed, self.module, optimizers, self.device)
+
+        try:
+            measured, why = measure()
+        except Again:  # uncompiled
+            measured, why = measure()
         size = measured.execution.micro_batch_size
         assert size is not None
         self.recipe = fitting.with_micro_batch(self.recipe, size)
@@ -295,7 +305,7 @@ class _Training:
             autocast=build.autocast_of(recipe, self.device),
             load=self.feeds.updates,
             scaler=self._scaler(),
-            passes=build.passes_of(recipe, self.model),
+            passes=build.passes_of(recipe, self.model, self.switch),
             shrink=self._shrink,
             watch=self.watch,
             go_back=self._go_back,

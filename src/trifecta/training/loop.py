@@ -18,6 +18,7 @@ import torch
 from trifecta.errors import NumericsError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation
 from trifecta.evaluation.metrics import perplexity
+from trifecta.execution.compile import Again
 from trifecta.execution.memory import release
 from trifecta.execution.precision import LossScaler
 from trifecta.optim import Schedule
@@ -132,11 +133,15 @@ def steps(state: TrainState, how: Stepping) -> Generator[StepReport, None, None]
 
 
 def steps_that_fit(state: TrainState, how: Stepping) -> Generator[StepReport, None, None]:
-    """The same, with smaller micro-batches after memory ran out: the update that failed begins again."""
+    """The same, with smaller micro-batches after memory ran out, and uncompiled after what was compiled failed: the
+    update begins again.
+    """
     while True:
         try:
             yield from steps(state, how)
             return
+        except Again:
+            continue
         except OutOfMemory as error:
             if how.shrink is None:
                 raise ResourceError(f"out of memory: {error}", fix="use a smaller training.batch_size") from None

@@ -108,6 +108,9 @@ SILENCED: dict[str, str] = {
     "training.layer_decay": "model: bert\ntraining: {freeze_body: true, layer_decay: 0.9, init_from: runs/a}",
     "training.lora_alpha": "training: {lora_alpha: 8}",
     "execution.checkpoint_every_n_layers": "execution: {checkpoint_every_n_layers: 2}",
+    "execution.checkpoint_policy": "execution: {checkpoint_policy: selective}",
+    "execution.checkpoint_policy by execution.compile": "execution: {compile: true, gradient_checkpointing: true, "
+    "checkpoint_policy: selective}",
     "execution.attention": "model: {attention: explicit}\nexecution: {attention: math}",
     "execution.compile_backend": "execution: {compile_backend: eager}",
     "execution.tf32": "execution: {device: cpu, tf32: true}",
