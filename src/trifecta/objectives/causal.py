@@ -57,12 +57,17 @@ class Causal:
 
     def loss(self, model: Any, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
         """Sum of next-token cross-entropies in nats, and their count."""
-        output = model.hidden(**batch.inputs)
-        total = cross_entropy_sum(
-            output.hidden_BTD, batch.targets["targets_BT"], model.logits, model.head_parameters(),
-            vocab_size=model.vocab_size, supervised=int(batch.weights[TERM]), penalties=penalties,
-        )  # fmt: skip
-        return LossSum({TERM: (total, batch.weights[TERM])})
+        return next_token_loss(model, batch, penalties)
+
+
+def next_token_loss(model: Any, batch: Batch, penalties: Penalties = NO_PENALTIES) -> LossSum:
+    """Sum of the cross-entropies of targets_BT in nats, and their count."""
+    output = model.hidden(**batch.inputs)
+    total = cross_entropy_sum(
+        output.hidden_BTD, batch.targets["targets_BT"], model.logits, model.head_parameters(),
+        vocab_size=model.vocab_size, supervised=int(batch.weights[TERM]), penalties=penalties,
+    )  # fmt: skip
+    return LossSum({TERM: (total, batch.weights[TERM])})
 
 
 def _rows(examples: Sequence[Example]) -> dict[str, torch.Tensor]:

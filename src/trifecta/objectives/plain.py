@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from trifecta.objectives.causal import TERM
-from trifecta.objectives.loss import NO_PENALTIES, Penalties, cross_entropy_sum
+from trifecta.objectives.causal import TERM, next_token_loss
+from trifecta.objectives.loss import NO_PENALTIES, Penalties
 from trifecta.types import IGNORE, Batch, LossSum
 
 
@@ -42,11 +42,4 @@ class NextToken(nn.Module):
 
     def forward(self, batch: Batch) -> LossSum:
         """Sum of next-token cross-entropies in nats, and their count."""
-        model: Any = self.model
-        hidden_BTD: Tensor = model.hidden(**batch.inputs).hidden_BTD
-        total = cross_entropy_sum(
-            hidden_BTD, batch.targets["targets_BT"], model.logits, model.head_parameters(),
-            vocab_size=model.vocab_size, supervised=int(batch.weights[TERM]),
-            penalties=self.penalties if self.training else NO_PENALTIES,
-        )  # fmt: skip
-        return LossSum({TERM: (total, batch.weights[TERM])})
+        return next_token_loss(self.model, batch, self.penalties if self.training else NO_PENALTIES)
