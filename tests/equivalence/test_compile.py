@@ -75,8 +75,12 @@ def test_without_a_compiler_or_a_backend_the_run_goes_on_uncompiled(
         patch.setattr(shutil, "which", lambda _: None)
         train_here(text, text.parent / "none", **compiled("inductor"))
     train_here(text, text.parent / "xla", **compiled("openxla"))
-    assert notes(text.parent / "none") == ["not compiled: the backend inductor needs a C++ compiler"]
-    assert notes(text.parent / "xla") == ["not compiled: the backend openxla needs the package torch_xla"]
+    assert notes(text.parent / "none") == [
+        "not compiled, so the blocks run as they are: the backend inductor needs a C++ compiler"
+    ]
+    assert notes(text.parent / "xla") == [
+        "not compiled, so the blocks run as they are: the backend openxla needs the package torch_xla"
+    ]
     same(text.parent / "plain", text.parent / "none")
     same(text.parent / "plain", text.parent / "xla")
 
@@ -94,7 +98,9 @@ def test_what_raises_in_the_first_step_is_told_once_and_the_run_goes_on(
 
     monkeypatch.setattr(torch, "compile", broken)
     train_here(text, text.parent / "run", **compiled("inductor", **{"model.num_layers": 2}))
-    assert notes(text.parent / "run") == ["not compiled: RuntimeError: g++: internal error"]
+    assert notes(text.parent / "run") == [
+        "not compiled, so the blocks run as they are: RuntimeError: g++: internal error"
+    ]
     monkeypatch.undo()
     train_here(text, text.parent / "plain2", **EXACT | {"model.num_layers": 2})
     same(text.parent / "plain2", text.parent / "run")
@@ -116,7 +122,7 @@ def test_a_backward_that_cant_be_compiled_is_noticed_before_the_forward_is_used(
     train_here(text, text.parent / "plain", **EXACT)
     monkeypatch.setattr(torch, "compile", without)
     train_here(text, text.parent / "run", **compiled("eager"))
-    assert notes(text.parent / "run") == ["not compiled: RuntimeError: no such kernel"]
+    assert notes(text.parent / "run") == ["not compiled, so the blocks run as they are: RuntimeError: no such kernel"]
     same(text.parent / "plain", text.parent / "run")
 
 
@@ -149,7 +155,7 @@ def test_an_update_that_fails_in_a_compiled_backward_begins_again_without(
     train_here(text, text.parent / "plain", **EXACT | settings)
     monkeypatch.setattr(torch, "compile", failing)
     train_here(text, text.parent / "run", **compiled("eager", **settings))
-    assert notes(text.parent / "run") == ["not compiled: RuntimeError: out of registers"]
+    assert notes(text.parent / "run") == ["not compiled, so the blocks run as they are: RuntimeError: out of registers"]
     assert values(text.parent / "run") == pytest.approx(values(text.parent / "plain"), rel=1e-5)
     steps = [step for step, _ in losses(text.parent / "run")]
     assert steps == list(range(1, len(steps) + 1))

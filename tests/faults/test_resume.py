@@ -154,15 +154,15 @@ def test_fault_021_what_a_killed_run_has_started_holds_nothing(tmp_path: Path) -
         "from pathlib import Path\n"
         "from trifecta.training import lock\n"
         "with lock.hold(Path(sys.argv[1])):\n"
-        "    if child := os.fork():\n"
-        "        print(child, flush=True)\n"
-        "        os.kill(os.getpid(), 9)\n"
+        "    if not os.fork():\n"
+        "        print(os.getpid(), flush=True)\n"
         "    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout
         child = int(run.stdout.readline())
         try:
+            run.kill()
             assert run.wait() == -9
             os.kill(child, 0)
             with lock.hold(tmp_path):

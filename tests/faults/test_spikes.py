@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from trifecta.errors import RecipeError
 SHORT: dict[str, Any] = {
     "training.epochs": 1, "training.learning_rate": 1e-2, "data.shuffle": False, "training.ema_decay": 0.9,
     "training.save_every_n_steps": 3, "training.keep_last_n": 1, "training.evaluate_every_n_steps": None,
-    "training.early_stopping_patience": None, "training.save_best": False, "model.num_layers": 1, "model.dropout": 0.1,
+    "training.save_best": False, "model.num_layers": 1, "model.dropout": 0.1,
 }  # fmt: skip
 WATCH: dict[str, Any] = {"training.spikes.window": 12, "training.spikes.sigma": 5.0}
 SKIP = SHORT | WATCH | {"training.spikes.type": "skip"}
@@ -168,3 +169,32 @@ def test_fault_066_a_watch_that_never_begins(text: Path, tmp_path: Path, setting
     """A run that is over before a spike could be told, or before there is anything to go back to, is refused."""
     with pytest.raises(RecipeError, match=what):
         train_here(text, tmp_path / "run", **settings)
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_a_place_that_is_no_more_is_said_and_the_spike_skipped(
+    text: Path, whole: dict[str, Path], tmp_path: Path, harm: str
+) -> None:
+    """The run isn't stuck: it says which checkpoint it lacks, and goes on without."""
+    step = min(spikes(whole["rollback"]))
+    with pytest.raises(Killed):
+        train_here(text, tmp_path / "run", at_step=step, **BACK | {"training.save_every_n_steps": 1})
+    place = tmp_path / "run" / "checkpoints" / "step-00000030"
+    if harm == "gone":
+        shutil.rmtree(place)
+    else:
+        (place / "model.safetensors").write_bytes(b"")
+    train_here(text, tmp_path / "run", **BACK)
+    assert spikes(tmp_path / "run")[step]["spike"]["returned_to"] is None
+    events = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    said = [event["message"] for event in events if event["event"] == "note"]
+    assert any("step-00000030, to which a spike was to go back, is " + harm in note for note in said)
+
+
+def test_fault_034_the_places_of_all_kept_checkpoints_are_kept(text: Path, tmp_path: Path) -> None:
+    """Where the newest checkpoint is damaged and an older one is taken, that one's place to go back to is there too."""
+    settings = BACK | {"training.save_every_n_steps": 1, "training.keep_last_n": 3}
+    with pytest.raises(Killed):
+        train_here(text, tmp_path / "run", at_step=22, **settings)
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*"))
+    assert kept == [f"step-{n:08d}" for n in (10, 19, 20, 21)]

@@ -16,7 +16,7 @@ SETTINGS: dict[str, Any] = {
     "model.d_model": 16, "model.num_heads": 2, "model.num_layers": 2, "model.d_ff": 32, "model.dropout": 0.1,
     "data.sequence_length": 16, "training.batch_size": 4, "training.gradient_accumulation_steps": 2,
     "training.epochs": 3, "training.learning_rate": 1e-3, "training.save_every_n_steps": 5, "training.keep_last_n": 2,
-    "training.evaluate_every_n_steps": 7, "training.early_stopping_patience": 9, "tracking.sample.max_tokens": 5,
+    "training.evaluate_every_n_steps": 7, "tracking.sample.max_tokens": 5,
     "execution.threads": 1,
 }  # fmt: skip
 

@@ -33,7 +33,7 @@ class Switch:
     def off(self, why: str) -> None:
         """From now on everything runs as it is."""
         self.on = False
-        self._tell(f"not compiled: {why}")
+        self._tell(f"not compiled, so the blocks run as they are: {why}")
 
     def off_after(self, error: Exception) -> None:
         """The same, and why, from the error."""

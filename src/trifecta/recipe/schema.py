@@ -289,7 +289,8 @@ class Execution(Section):
     )  # fmt: skip
     checkpoint_policy: Literal["full", "selective"] = key(
         "full", "With gradient_checkpointing: full keeps a block's input alone; selective also what takes long and "
-        "little room, the results of fused attention and of matrix products that don't widen.", resume="recorded",
+        "little room, the results of fused attention and of matrix products that don't widen (not with compile).",
+        resume="recorded",
     )  # fmt: skip
     attention: Literal["auto", "flash", "efficient", "math", "explicit"] = key(
         "auto", "What computes attention: one of torch's kernels, or an explicit matrix. auto: torch's choice. Outputs "

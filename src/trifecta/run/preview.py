@@ -55,7 +55,8 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     from trifecta.execution.device import describe, resolve_device, set_threads
     from trifecta.run import build, rates
     from trifecta.run.feed import Feeds
-    from trifecta.run.resolution import check_warmup, check_watch, resolve, run_name, with_precision
+    from trifecta.run.length import check_length
+    from trifecta.run.resolution import resolve, run_name, with_precision
 
     resolution = resolve(request, notify=lambda what: report(what, None) if report else None)
     recipe = resolution.recipe
@@ -74,8 +75,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     notes += build.warnings_of(recipe, torch.device(recipe.execution.device), data)
     if recipe.execution.fit_batch:
         notes.append("batch size auto: how many sequences are computed at once is measured when the run starts")
-    check_warmup(recipe, resolution.resolved, total_steps)
-    check_watch(recipe, resolution.resolved, total_steps)
+    check_length(recipe, resolution.resolved, total_steps, plan.steps_per_epoch)
     device = resolve_device(recipe.execution.device)
     costs = [_cost(phase, feed, vocab_size, str(device), len(data.train) - 1)
              for phase, feed in zip(build.phases_of(recipe), feeds, strict=True)]  # fmt: skip

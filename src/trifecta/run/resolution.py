@@ -208,38 +208,3 @@ def check_optimizer(resolved: Resolved) -> None:
         where, excerpt = (origin.where, origin.excerpt) if origin else (None, None)
         what = f"training.optimizer: {error.what}"
         raise RecipeError(what, where=where, fix=error.fix, excerpt=excerpt) from error
-
-
-def check_watch(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:
-    """Spikes are looked for once half a window is known, and the run may be shorter.
-
-    Raises:
-        RecipeError: it is; or it ends before there is a place to go back to.
-    """
-    watch = build.watch_of(recipe)
-    if watch is None:
-        return
-    name, found = "window", f"looks for spikes after {watch.begins_after} updates (half of training.spikes.window)"
-    if watch.begins_after < total_steps:
-        name, found = "every_n_steps", f"first has a place to go back to at step {watch.every_n_steps}"
-        if (watch.every_n_steps or 0) < total_steps:
-            return
-    origin = resolved.origins.get(f"training.spikes.{name}") or resolved.origins.get("training.spikes.type")
-    raise RecipeError(
-        f"training.spikes.type is {recipe.training.spikes.type}, which {found}, and the whole run has {total_steps}",
-        where=origin.where if origin else None, excerpt=origin.excerpt if origin else None,
-        fix=f"lower training.spikes.{name}, or remove training.spikes",
-    )  # fmt: skip
-
-
-def check_warmup(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:
-    """The number of steps is only known now that the text is cut into windows."""
-    warmup = recipe.training.warmup_steps
-    if warmup is not None and warmup > total_steps:
-        origin = resolved.origins.get("training.warmup_steps")
-        raise RecipeError(
-            f"training.warmup_steps is {warmup}, but the whole run has {total_steps} steps",
-            where=origin.where if origin else None,
-            fix="lower training.warmup_steps, or "
-            + ("lengthen the phases" if recipe.training.phases else "raise training.epochs or training.max_steps"),
-        )

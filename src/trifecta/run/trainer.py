@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from trifecta.data.prepare import Prepared
-from trifecta.errors import RecipeError, ResourceError
+from trifecta.errors import CheckpointError, RecipeError, ResourceError
 from trifecta.evaluation.evaluate import Evaluation, evaluate
 from trifecta.execution.compile import Again
 from trifecta.execution.device import describe, resolve_device, set_deterministic, set_threads, switches
@@ -25,8 +25,9 @@ from trifecta.run import build, fitting, folder, rates, resuming
 from trifecta.run.curriculum import Samples, unseen, with_curriculum
 from trifecta.run.feed import Feed, Feeds
 from trifecta.run.initial import require, take_weights
+from trifecta.run.length import check_length
 from trifecta.run.request import Request
-from trifecta.run.resolution import Resolution, check_warmup, check_watch, resolve, run_name, with_precision
+from trifecta.run.resolution import Resolution, resolve, run_name, with_precision
 from trifecta.run.resuming import Resume
 from trifecta.run.samples import Sample, sample_of
 from trifecta.run.tasks import TaskData
@@ -175,7 +176,7 @@ class _Training:
             self.notes.append(f"padding is {share:.1%} of the positions")
         if self.recipe.execution.fit_batch:
             self._fit(optimizers)
-        if self.recipe.execution.compile:
+        if self.switch is not None and self.switch.on:
             self.notes.append(COMPILING)
         self.plan = self._course()
         progress = self.state.progress
@@ -187,9 +188,8 @@ class _Training:
         self.notes += build.warnings_of(self.recipe, self.device, data)
         in_all = self.total_steps * self.recipe.training.batch_size * self.recipe.training.gradient_accumulation_steps
         self.notes += filter(None, [unseen(feed, in_all)])
-        check_warmup(self.recipe, self.resolution.resolved, self.total_steps)
         self.watch = build.watch_of(self.recipe)
-        check_watch(self.recipe, self.resolution.resolved, self.total_steps)
+        check_length(self.recipe, self.resolution.resolved, self.total_steps, self.plan.steps_per_epoch)
         self._check_end()
         self.hooks = hooks
         self.tell = guarded(report, lambda event: self.emit(event))
@@ -346,10 +346,14 @@ class _Training:
         return self.plan
 
     def _go_back(self, step: int) -> bool:
+        """Loads a step's weights and moments; that there are none is said, since the run goes another way without."""
         place = self.root / checkpoint.folder_name(step)
-        if not place.exists():
+        try:
+            checkpoint.load_tensors(checkpoint.verify(place), self.state)
+        except CheckpointError as error:
+            why = f"damaged ({error.what})" if place.exists() else "gone"
+            self.emit({"event": "note", "message": f"{place}, to which a spike was to go back, is {why}"})
             return False
-        checkpoint.load_tensors(checkpoint.verify(place), self.state)
         return True
 
     def _scaler(self) -> LossScaler | None:
@@ -443,9 +447,15 @@ class _Training:
         saved = checkpoint.save(self.root, self.state, self.texts, reason=reason)
         checkpoint.failpoint("unlinked")
         self._point_to(saved)
-        back = self.watch.place_before(progress.step) if self.watch else None
-        kept = {saved.folder} if back is None else {saved.folder, self.root / checkpoint.folder_name(back)}
-        checkpoint.prune(self.root, self.recipe.training.keep_last_n, kept)
+        checkpoint.prune(self.root, self.recipe.training.keep_last_n, {saved.folder, *self._places_to_go_back_to()})
+
+    def _places_to_go_back_to(self) -> list[Path]:
+        """Those of every checkpoint from which the run may have to go on."""
+        if self.watch is None:
+            return []
+        newest = checkpoint.candidates(self.root)[: self.recipe.training.keep_last_n]
+        steps = {self.watch.place_before(checkpoint.step_of(folder) or 0) for folder in newest}
+        return [self.root / checkpoint.folder_name(step) for step in steps if step is not None]
 
 
 def _tokens_per_step(recipe: Recipe) -> int:

@@ -219,6 +219,8 @@ def phase_line(event: Event) -> str:
 
 def epoch_line(event: Event, of_tokens: bool = True) -> str:
     """`=== Epoch 1 Complete: Loss 3.9871, Perplexity 53.90 ===`; of classes and the like there is no perplexity."""
+    if event["loss"] is None or event["loss"] != event["loss"]:
+        return f"=== Epoch {event['epoch']} Complete: none of its updates was made ==="
     perplexity = f", Perplexity {fixed(event['perplexity'], 2)}" if of_tokens else ""
     return f"=== Epoch {event['epoch']} Complete: Loss {fixed(event['loss'])}{perplexity} ==="
 

@@ -175,6 +175,12 @@ def folder_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def step_of(folder: Path) -> int | None:
+    """The reverse of `folder_name`; None of another name."""
+    digits = folder.name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() else None
+
+
 def candidates(root: Path) -> list[Path]:
     """Folders that look like checkpoints, newest first."""
     return sorted((p for p in root.glob("step-*") if p.is_dir() and not p.is_symlink()), reverse=True)
