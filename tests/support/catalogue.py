@@ -107,6 +107,7 @@ CHECKS = {
     24: "Cross-entropy at huge logits",
     25: "Ignored positions",
     26: "Nothing to learn",
+    27: "Label smoothing",
     28: "Masked tokens: how many, which, and what becomes of them",
     29: "Span corruption: input and target give the text",
     30: "Tokenizer round trip",
@@ -131,8 +132,7 @@ don't exist yet (several processes, GPUs, a dashboard, a search).
 """
 
 ABSENT_CHECKS = """
-Missing numbers, as above: no test carries them, mostly since the part doesn't exist yet (several processes, GPUs, label
-smoothing).
+Missing numbers, as above: no test carries them, mostly since the part doesn't exist yet (several processes, GPUs).
 """
 
 COSTS = "Counted in reads, calls, bytes and processor time, not on a clock."

@@ -72,6 +72,7 @@ def _with_data(request: Request, show_batch: bool, report: Any | None) -> dict[s
     if recipe.training.learning_rate is None:
         recipe, why = rates.automatic(recipe, build.count_parameters(recipe, vocab_size), total_steps)
         notes.append(why)
+    notes += filter(None, [rates.batch_note(recipe, build.count_parameters(recipe, vocab_size))])
     notes += build.warnings_of(recipe, torch.device(recipe.execution.device), data)
     if recipe.execution.fit_batch:
         notes.append("batch size auto: how many sequences are computed at once is measured when the run starts")

@@ -1,4 +1,4 @@
-"""training.learning_rate: auto. Rates by the model's size, as in the guide that trifecta follows, with the reason."""
+"""Rates and batches by the model's size, as in the guide that trifecta follows: training.learning_rate: auto."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from trifecta.run import build
 class Size:
     """A size of models, up to so many parameters.
 
-    learning_rate: for Adam and AdamW. warm_learning_rate: after a warm-up of warmup_steps or more.
+    learning_rate: for Adam and AdamW. warm_learning_rate: after a warm-up of warmup_steps or more. least_batch,
+    usual_batch, large_batch: sequences in an update; the last on many devices.
     """
 
     name: str
@@ -22,15 +23,18 @@ class Size:
     learning_rate: float
     warm_learning_rate: float
     warmup_steps: int
+    least_batch: int
+    usual_batch: tuple[int, int]
+    large_batch: int
 
 
 SIZES = (
-    Size("small", 50e6, 1e-3, 1e-3, 4_000),
-    Size("base", 200e6, 5e-4, 6e-4, 8_000),
-    Size("large", 700e6, 1e-4, 2e-4, 10_000),
-    Size("XL", math.inf, 5e-5, 1e-4, 15_000),
+    Size("small", 50e6, 1e-3, 1e-3, 4_000, 32, (64, 128), 256),
+    Size("base", 200e6, 5e-4, 6e-4, 8_000, 16, (32, 64), 128),
+    Size("large", 700e6, 1e-4, 2e-4, 10_000, 8, (16, 32), 64),
+    Size("XL", math.inf, 5e-5, 1e-4, 15_000, 4, (8, 16), 32),
 )
-"""Rates and warm-up are the guide's; the borders lie between the widths 512, 768, 1024 and 1600 that it speaks of."""
+"""Figures are the guide's; the borders lie between the widths 512, 768, 1024 and 1600 that it speaks of."""
 
 _MUON = ((128, 0.01), (256, 0.007), (math.inf, 0.005))
 """Width up to, rate: what the presets with Muon use."""
@@ -44,6 +48,25 @@ _LION_SHARE = 0.2
 _FINETUNING_SHARE = 0.1
 _LONGEST_WARMUP = 0.1
 """Of all steps, where auto chooses the warm-up."""
+
+
+def size_of(parameters: int) -> Size:
+    """The smallest that holds so many."""
+    return next(size for size in SIZES if parameters <= size.most_parameters)
+
+
+def batch_note(recipe: Recipe, parameters: int) -> str | None:
+    """Advice where an update learns from fewer sequences than the guide wants of a model of this size."""
+    size, training = size_of(parameters), recipe.training
+    batches = [p.training.batch_size * p.training.gradient_accumulation_steps for p in build.phases_of(recipe)]
+    if training.init_from is not None or max(batches) >= size.least_batch:
+        return None
+    low, high = size.usual_batch
+    return (
+        f"an update learns from {max(batches)} sequences; a {size.name} model ({_count(parameters)} parameters) wants "
+        f"{size.least_batch} at least, better {low} to {high}, and {size.large_batch} on many devices: raise "
+        "training.batch_size or training.gradient_accumulation_steps"
+    )
 
 
 def automatic(recipe: Recipe, parameters: int, total_steps: int) -> tuple[Recipe, str]:
@@ -60,7 +83,7 @@ def automatic(recipe: Recipe, parameters: int, total_steps: int) -> tuple[Recipe
     elif isinstance(optimizer, components.Adafactor) and optimizer.scale_parameter:
         rate, why = _ADAFACTOR, "Adafactor, as a share of the weights' size (the table by size is for Adam)"
     else:
-        size = next(size for size in SIZES if parameters <= size.most_parameters)
+        size = size_of(parameters)
         warmup = build.warmup_steps_of(recipe, total_steps)
         if _may_warm_up(recipe) and size.warmup_steps <= _LONGEST_WARMUP * total_steps:
             warmup = update["warmup_steps"] = size.warmup_steps

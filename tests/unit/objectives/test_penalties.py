@@ -55,14 +55,15 @@ def error(chunk_elements: int, penalties: Penalties) -> float:
 
 @pytest.mark.parametrize("chunk_elements", [1 << 22, 4 * V])
 @pytest.mark.parametrize("penalties", PENALTIES)
-def test_penalties_equal_torch(penalties: Penalties, chunk_elements: int) -> None:
+def test_numeric_027_penalties_equal_torch(penalties: Penalties, chunk_elements: int) -> None:
+    """Label smoothing and z-loss, loss and slopes, ignored targets among them, equal torch's to 1e-6."""
     assert error(chunk_elements, penalties) <= 1e-6
     assert error(chunk_elements, NO_PENALTIES) <= 1e-6
     given, without = parts(chunk_elements, penalties), parts(chunk_elements, NO_PENALTIES)
     assert all(float((a - b).abs().max()) > 1e-3 for a, b in zip(given, without, strict=True))
 
 
-def test_control_smoothing_that_spares_the_target_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numeric_027_control_smoothing_that_spares_the_target_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slopes whose smoothed share misses the target itself differ."""
     right = loss_module._loss_and_slopes
 

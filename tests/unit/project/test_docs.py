@@ -51,7 +51,7 @@ def lacking(generate: Any) -> list[str]:
 @pytest.mark.fast
 def test_every_case_has_a_test_and_a_planted_bug(generate: Any) -> None:
     assert len(FAULTS) == 45
-    assert len(CHECKS) == 37
+    assert len(CHECKS) == 38
     assert lacking(generate) == []
 
 

@@ -40,6 +40,22 @@ def test_group_009_rates_by_size() -> None:
 
 
 @pytest.mark.fast
+def test_group_009_batches_by_size() -> None:
+    """S3's table: least, usual and large batches of each size; advice below the least, accumulation counted."""
+    table = {size.name: (size.least_batch, size.usual_batch, size.large_batch) for size in rates.SIZES}
+    assert table == {
+        "small": (32, (64, 128), 256), "base": (16, (32, 64), 128), "large": (8, (16, 32), 64), "XL": (4, (8, 16), 32),
+    }  # fmt: skip
+    for parameters, least in ((12e6, 32), (110e6, 16), (340e6, 8), (1.6e9, 4)):
+        few, enough = (recipe(f"training.batch_size={n}") for n in (least - 1, least))
+        assert f"wants {least} at least" in (rates.batch_note(few, int(parameters)) or "")
+        assert rates.batch_note(enough, int(parameters)) is None
+    several = recipe("training.batch_size=8", "training.gradient_accumulation_steps=4")
+    assert rates.batch_note(several, 1_000_000) is None
+    assert rates.batch_note(recipe("training.batch_size=8", "training.init_from=runs/a"), 1_000_000) is None
+
+
+@pytest.mark.fast
 def test_rates_of_other_optimizers_and_of_fine_tuning() -> None:
     assert chosen(12e6, 1000, "training.init_from=runs/a") == (1e-4, None)
     assert chosen(110e6, 150_000, "training.init_from=runs/a") == (5e-5, None), "no warm-up of pretraining"
