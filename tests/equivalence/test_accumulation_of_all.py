@@ -22,6 +22,7 @@ from trifecta.optim import OPTIMIZERS, Trainable
 from trifecta.recipe.conflicts import NEEDS
 from trifecta.tokenizers.nothing import NoTokenizer
 from trifecta.training.step import Update, update
+from trifecta.types import Example
 
 pytestmark = pytest.mark.fast
 
@@ -71,8 +72,14 @@ def picture(count: int) -> LabelledImage:
     return LabelledImage(CLASSES[count % 3], str(count), 64, f"x[{count}]", pixels)
 
 
+def labelled(label: Any, count: int) -> Labelled:
+    return Labelled(" ".join(words(count)), None, label, "a:1")
+
+
 RECORDS: dict[str, Any] = {
-    "classify": lambda n: Labelled(" ".join(words(n)), None, CLASSES[n % 3], "a:1"),
+    "classify": lambda n: labelled(CLASSES[n % 3], n),
+    "classify: multi": lambda n: labelled(tuple(CLASSES[: n % 4]), n),
+    "classify: regression": lambda n: labelled(float(n % 5), n),
     "tag": tagged,
     "answer": question,
     "seq2seq": lambda n: Pair(" ".join(words(n)), "x" * (2 * n), "a:1"),
@@ -82,16 +89,27 @@ RECORDS: dict[str, Any] = {
 NO_DROPOUT = {"head_dropout": 0.0}
 FIELDS: dict[str, dict[str, Any]] = {
     "classify": NO_DROPOUT | {"labels": CLASSES, "class_weights": "auto", "label_counts": [1, 2, 5]},
+    "classify: multi": NO_DROPOUT | {"labels": CLASSES, "kind": "multi"},
+    "classify: regression": NO_DROPOUT | {"kind": "regression", "label_mean": 2.0, "label_scale": 1.5},
+    "masked: next": {"pairs": "next"},
+    "masked: order": {"pairs": "order"},
     "tag": NO_DROPOUT | {"labels": ["O", "B-X", "I-X"]},
     "answer": NO_DROPOUT,
     "images": {"labels": CLASSES},
 }
+CASES = [*OBJECTIVES, *(name for name in FIELDS if name not in OBJECTIVES)]
+"""Every objective, and those with another kind of loss, or with a second term: `objective: what differs`."""
 
 
 def examples_of(name: str, made: Any) -> list[Any]:
     rng = np.random.default_rng(0)
     if name not in RECORDS:
-        return [made.corrupt(made.prepare(rng.integers(0, 256, 4 * n + 1)), rng) for n in LENGTHS]
+        prepared = [made.prepare(rng.integers(0, 256, 4 * n + 1)) for n in LENGTHS]
+        if getattr(made, "partners", False):
+            others = [*prepared[1:], prepared[0]]
+            prepared = [Example({**one.arrays, "other": other.arrays["tokens"]})
+                        for one, other in zip(prepared, others, strict=True)]  # fmt: skip
+        return [made.corrupt(example, rng) for example in prepared]
     records = [RECORDS[name](n) for n in LENGTHS]
     samples = list(made.expand(records)) if hasattr(made, "expand") else records
     assert len(samples) == len(LENGTHS)
@@ -100,12 +118,13 @@ def examples_of(name: str, made: Any) -> list[Any]:
 
 def parts(name: str, *sizes: int) -> tuple[Any, Any, list[Any]]:
     """Module, optimizers and micro-batches of so many samples."""
-    fields = FIELDS.get(name, {})
+    fields, case = FIELDS.get(name, {}), name
+    name = name.partition(":")[0]
     if name == "images":
         made: Any = OBJECTIVES[name](Text(NoTokenizer(), 5, image=(8, 3)), **fields)
     else:
         made = objective(name, 64, documents=True, **fields)
-    every, start, out = examples_of(name, made), 0, []
+    every, start, out = examples_of(case, made), 0, []
     for size in sizes:
         out.append(made.collate(every[start : start + size]))
         start += size
@@ -123,7 +142,7 @@ def parts(name: str, *sizes: int) -> tuple[Any, Any, list[Any]]:
 
 
 @pytest.mark.parametrize("sizes", [(4, 4), (3, 4, 1)])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", CASES)
 def test_numeric_010_every_objective_accumulates(name: str, sizes: tuple[int, ...]) -> None:
     """Whatever is learned, ragged samples split into micro-batches give the gradient and the loss of the whole batch,
     to a relative 1e-5."""
@@ -135,7 +154,7 @@ def test_numeric_010_every_objective_accumulates(name: str, sizes: tuple[int, ..
     assert float(whole.norm()) > 0
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", CASES)
 def test_numeric_010_control_mean_of_means_fails_for_every_objective(name: str) -> None:
     """The mean of the micro-batches' means is off by more than 1 % for each objective."""
     _, whole = gradients(*parts(name, 8))
@@ -145,3 +164,18 @@ def test_numeric_010_control_mean_of_means_fails_for_every_objective(name: str) 
         sum(total / max(weight, 1.0) / len(micro) for total, weight in terms).backward()
     wrong = torch.cat([p.grad.flatten() for p in optimizers.parameters if p.grad is not None])
     assert relative(wrong, whole) > 0.01
+
+
+@pytest.mark.parametrize("name", ["masked: next", "masked: order"])
+def test_numeric_010_both_terms_of_the_loss_are_means_over_their_own_weights(name: str) -> None:
+    """The masked tokens' term and the pairs' term each count, and each is its total over its weight in all
+    micro-batches."""
+    module, optimizers, micro = parts(name, 3, 4, 1)
+    found, _ = gradients(module, optimizers, micro)
+    assert set(found.terms) == {"masked", "pair"}
+    for term, mean in found.terms.items():
+        results = [module(batch).terms[term] for batch in micro]
+        total, weight = sum(float(total.detach()) for total, _ in results), sum(weight for _, weight in results)
+        assert weight == (8 if term == "pair" else sum(batch.weights["masked"] for batch in micro))
+        assert mean == pytest.approx(total / weight, rel=1e-5)
+    assert found.loss == pytest.approx(sum(found.terms.values()))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -217,6 +218,27 @@ def test_auto_keeps_the_presets_update_and_a_number_over_it_switches_it_off() ->
         collect(preset="small", overrides=["execution.micro_batch_size=1000"]).resolve()
     with pytest.raises(RecipeErrors, match=r"execution.micro_batch_size"):
         collect(preset="small", overrides=["execution.micro_batch_size=0"]).resolve()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("told", ["expected", "measured"])
+@pytest.mark.parametrize(("each", "wanted"), [(99, 8), (101, 4)])
+def test_four_fifths_of_free_memory_may_be_taken(
+    each: int, wanted: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 1,000 MiB 792 are taken and 808 aren't, whether bytes are estimated before or measured after."""
+    mib = 2**20
+    monkeypatch.setattr(fitting, "free_memory", lambda _: 1000 * mib)
+    needed = {"expected": 0, "measured": 0} | {told: each * mib}
+    monkeypatch.setattr(fitting, "_expected", lambda *_: lambda samples: needed["expected"] * samples)
+    monkeypatch.setattr(
+        fitting, "_attempts", lambda *_: lambda samples: Trial(samples, 1e-3 * samples, needed["measured"] * samples)
+    )
+    recipe = collect(preset="small").resolve().recipe
+    feed, module = SimpleNamespace(samples=range(64)), torch.nn.Linear(1, 1)
+    found, why = fitting.measured(recipe, feed, module, None, torch.device("cpu"))  # type: ignore[arg-type]
+    assert found.execution.micro_batch_size == wanted
+    assert f"about {each * wanted} MiB of the 800 MiB that may be taken" in why
 
 
 def test_auto_is_measured_once_and_stored(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from runs import SHORT, train_here, write_text
 
 from trifecta.errors import RecipeError
 from trifecta.inference.sequences import write_sequences
@@ -247,3 +248,33 @@ def test_control_a_template_without_the_end_of_an_answer_is_noticed(
     monkeypatch.setattr(Template, "jinja", lambda self, _: right(self, ""))
     wanted, found, _ = chat_ids(tmp_path)
     assert found != wanted
+
+
+def check_averages(folder: Path, preset: str) -> None:
+    """A few updates with training.ema_decay, exported: the tensors are those of ema.safetensors, not the last ones."""
+    run = folder / "run"
+    train_here(
+        write_text(folder / "words.txt", words=200), run, config=preset,
+        **SHORT | {"training.ema_decay": 0.9, "training.save_best": False, "tokenizer.type": "char"},
+    )  # fmt: skip
+    made = export_run(run, folder / "hf")
+    found = files.read_safetensors(made.folder / "model.safetensors")
+    final = run / "checkpoints" / "final"
+    averages, last = (
+        hf.to_hf_state(files.read_safetensors(final / name), made.model_type)
+        for name in ("ema.safetensors", "model.safetensors")
+    )
+    assert found.keys() == averages.keys() == last.keys()
+    assert all(torch.equal(found[name], average) for name, average in averages.items())
+    assert not any(torch.equal(found[name], tensor) for name, tensor in last.items() if tensor.ndim == 2)
+
+
+@pytest.mark.parametrize("preset", ["small", "bert-modern"])
+def test_an_export_has_the_averaged_weights(preset: str, tmp_path: Path) -> None:
+    check_averages(tmp_path, preset)
+
+
+def test_control_an_export_of_the_last_weights_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "load_averaged", checkpoint.load_model)
+    with pytest.raises(AssertionError):
+        check_averages(tmp_path, "small")

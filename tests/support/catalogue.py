@@ -33,7 +33,7 @@ FAULTS = {
     27: "Out of memory",
     31: "Loss that isn't finite",
     32: "One NaN in a gradient",
-    33: "fp16 overflow down to the smallest scale",
+    33: "fp16 overflow: the scale halves, down to the smallest one",
     34: "A spike of the loss or of the gradient",
     36: "A metric that isn't finite in the journal",
     47: "One line of 2 GB",

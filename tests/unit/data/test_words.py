@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from trifecta.data import words as module
 from trifecta.data.edits import edited, words_of
-from trifecta.data.synonyms import load_synonyms, neighbours, read_mythes
+from trifecta.data.synonyms import load_synonyms, neighbours, read_mythes, read_wordnet
 from trifecta.data.tasks import Labelled, Pair, Question, Tagged
 from trifecta.data.words import Unit, WordEdits, text_of, units_of, word_spans
 from trifecta.errors import DataError
@@ -192,8 +194,67 @@ def test_nothing_installed_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("trifecta.data.synonyms.MYTHES_FOLDERS", ("/nowhere",))
     with pytest.raises(DataError, match="mythes-en-us"):
         load_synonyms("mythes", None, {"big"})
-    with pytest.raises(DataError, match="WordNet isn't there"):
-        load_synonyms("wordnet", None, {"big"})
+
+
+class Synset:
+    """As NLTK has them."""
+
+    def __init__(self, *names: str):
+        self._names = list(names)
+
+    def lemma_names(self) -> list[str]:
+        return self._names
+
+
+def install_wordnet(monkeypatch: pytest.MonkeyPatch, synsets: dict[str, list[Synset]]) -> list[str]:
+    """Stands in for `nltk.corpus.wordnet`; the words that it is asked for."""
+    asked: list[str] = []
+
+    class Wordnet:
+        def synsets(self, word: str) -> list[Synset]:
+            asked.append(word)
+            return synsets.get(word, [])
+
+    package, corpus = ModuleType("nltk"), ModuleType("nltk.corpus")
+    vars(corpus)["wordnet"] = Wordnet()
+    monkeypatch.setitem(sys.modules, "nltk", package)
+    monkeypatch.setitem(sys.modules, "nltk.corpus", corpus)
+    return asked
+
+
+def test_wordnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Underscores become spaces, the word itself is none of its synonyms, each is there once, and no common word is
+    looked up."""
+    synsets = {
+        "dog": [Synset("dog", "domestic_dog", "Canis_familiaris"), Synset("Dog", "frump", "domestic_dog")],
+        "sole": [Synset("sole")],
+    }
+    asked = install_wordnet(monkeypatch, synsets)
+    assert dict(read_wordnet(["dog"])) == {"dog": ("domestic dog", "Canis familiaris", "frump")}
+    asked.clear()
+    found = load_synonyms("wordnet", None, ["the", "dog", "and", "sole", "unheard", "dog"])
+    assert found == {"dog": ("domestic dog", "Canis familiaris", "frump")}
+    assert asked == ["dog", "sole", "unheard"]
+    with pytest.raises(DataError, match=r"none of the 2 words of the data has a synonym there"):
+        load_synonyms("wordnet", None, ["the", "sole"])
+
+
+@pytest.mark.parametrize("error", [ImportError, LookupError])
+def test_a_wordnet_that_is_not_there_says_what_to_do(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the package, nor its data, which NLTK reports as a LookupError at the first word."""
+    if error is ImportError:
+        monkeypatch.setitem(sys.modules, "nltk", None)
+        monkeypatch.setitem(sys.modules, "nltk.corpus", None)
+    else:
+        install_wordnet(monkeypatch, {})
+
+        def missing(_: str) -> list[Synset]:
+            raise LookupError("Resource wordnet not found")
+
+        monkeypatch.setattr(sys.modules["nltk.corpus"].wordnet, "synsets", missing)
+    with pytest.raises(DataError, match="NLTK's WordNet isn't there") as caught:
+        load_synonyms("wordnet", None, ["dog"])
+    assert "nltk.downloader wordnet" in (caught.value.fix or "")
 
 
 def test_neighbours_are_the_nearest_by_cosine() -> None:

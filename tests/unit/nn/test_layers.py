@@ -151,6 +151,27 @@ def test_norms_by_formula() -> None:
     assert torch.allclose(make_norm("rmsnorm", 8, 1e-3)(x), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("graded", [True, False])
+def test_norms_by_formula_with_gain_and_shift(graded: bool) -> None:
+    """Other gains than 1 and shifts than 0, each of its own feature, where gradients are taken and where not."""
+    x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0)) + 0.5
+    gain, shift = torch.linspace(0.5, 2.25, 8), torch.linspace(-1.0, 0.75, 8)
+    layernorm, rmsnorm = make_norm("layernorm", 8, 1e-3), make_norm("rmsnorm", 8, 1e-3)
+    assert isinstance(layernorm, nn.LayerNorm)
+    with torch.no_grad():
+        layernorm.weight.copy_(gain)
+        layernorm.bias.copy_(shift)
+        rmsnorm.weight.copy_(gain)
+    mean = x.mean(-1, keepdim=True)
+    centred = x - mean
+    with torch.set_grad_enabled(graded):
+        expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-3).sqrt() * gain + shift
+        assert torch.allclose(layernorm(x), expected, atol=1e-6)
+        expected = x / (x.square().mean(-1, keepdim=True) + 1e-3).sqrt() * gain
+        assert torch.allclose(rmsnorm(x), expected, atol=1e-6)
+    assert [name for name, _ in rmsnorm.named_parameters()] == ["weight"]
+
+
 # ------------------------------------------------------------------------------------------------------------- init
 
 

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trifecta.errors import RecipeError
 from trifecta.recipe import collect, preset_names, preset_summary, preset_text, presets
-from trifecta.recipe.components import Adam, AdamW, BpeTokenizer, CharTokenizer, Constant, Cosine, Gpt, Muon
+from trifecta.recipe.components import (
+    T5,
+    Adam,
+    AdamW,
+    BpeTokenizer,
+    Causal,
+    CharTokenizer,
+    Constant,
+    Cosine,
+    Gpt,
+    Masked,
+    Muon,
+    Span,
+)
 from trifecta.recipe.sources import _tiers
 
 
@@ -66,6 +80,55 @@ def test_gpt_s0() -> None:
     assert recipe.tokenizer == CharTokenizer(vocab_size=256)
     assert (training.optimizer, training.scheduler, training.learning_rate) == (Adam(), Constant(), 3e-4)
     assert (recipe.data.sequence_length, training.batch_size, training.epochs) == (128, 32, 10)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("name", "rate", "batch_size", "objective"),
+    [
+        ("gpt-s0", 3e-4, 32, Causal()),
+        ("bert-s0", 1e-4, 32, Masked(rate=0.15, masked_ratio=0.8, random_ratio=0.1)),
+        ("t5-s0", 1e-4, 16, Span(rate=0.15, mean_span_length=3.0, sentinels=100, sentinel_start_id=256,
+                                 sentinel_order="ascending")),
+    ],
+)  # fmt: skip
+def test_group_006_presets_have_the_documents_figures(name: str, rate: float, batch_size: int, objective: Any) -> None:
+    """Context, learning rate, batch size, epochs and what is learned of the three architectures."""
+    recipe = collect(preset=name).resolve().recipe
+    model, training = recipe.model, recipe.training
+    assert model.type == name.removesuffix("-s0")
+    assert recipe.data.sequence_length == 128
+    assert (training.learning_rate, training.batch_size, training.epochs) == (rate, batch_size, 10)
+    assert training.gradient_accumulation_steps == 1
+    assert recipe.objective == objective
+    assert recipe.tokenizer == CharTokenizer(vocab_size=256)
+    assert (model.d_model, model.num_heads, model.d_ff, model.dropout) == (512, 8, 2048, 0.1)
+    assert model.num_layers == (12 if name == "t5-s0" else 8)
+    if isinstance(model, T5):
+        assert model.num_decoder_layers in (None, 12)  # None: as many as the encoder has
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("task", "objective", "figures"),
+    [
+        ("classify", "classify", (2e-5, 16, 3)),
+        ("tag", "tag", (5e-5, 16, 3)),
+        ("answer", "answer", (5e-5, 32, 3)),
+        ("translate", "seq2seq", (1e-5, 8, 5)),
+        ("summarize", "seq2seq", (1e-5, 8, 5)),
+    ],
+)
+def test_group_006_fine_tuning_has_the_documents_figures(
+    task: str, objective: str, figures: tuple[float, int, int]
+) -> None:
+    """Learning rate at width 768, batch size and epochs. A T5's are S0's; classes have S3's rate with S0's batch size
+    and epochs (S0's rate is 1e-5)."""
+    from trifecta.run.finetuning import TASKS
+
+    found = TASKS[task]
+    assert found.objective == objective
+    assert (found.learning_rate, found.batch_size, found.epochs) == figures
 
 
 def test_modern_and_auto() -> None:

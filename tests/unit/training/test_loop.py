@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import nn
 
 from trifecta.errors import NumericsError
 from trifecta.evaluation.evaluate import Evaluation
-from trifecta.optim import OPTIMIZERS, Trainable
+from trifecta.execution.precision import LossScaler
+from trifecta.optim import OPTIMIZERS, Schedule, Trainable
 from trifecta.training.loop import Cadence, Services, Stepping, train
 from trifecta.training.plan import MicroBatch, Plan
 from trifecta.training.state import Progress, TrainState
@@ -21,12 +23,13 @@ from trifecta.types import Batch, LossSum
 
 
 class Module(nn.Module):
-    """Learns a constant; loss is a sum over samples. `poison` makes steps not finite."""
+    """Learns a constant; loss is a sum over samples. `poison` makes steps not finite, `overflow` their gradients."""
 
     def __init__(self) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.zeros(1, 1))
-        self.poison = False
+        self.poison = self.overflow = False
+        self.w.register_hook(lambda gradient: gradient * float("inf") if self.overflow else gradient)
 
     def forward(self, batch: Batch) -> LossSum:
         error = (self.w[0, 0] - batch.inputs["x_BT"][:, 0]).square().sum()
@@ -49,6 +52,8 @@ class World:
         self.happened: list[str] = []
         self.events: list[dict[str, Any]] = []
         self.now = 0.0
+        self.scaler: LossScaler | None = None
+        self.schedule: Schedule = lambda _: 1.0
         self.saved: list[Progress] = []
         self.cadence = Cadence(**cadence)
 
@@ -77,9 +82,9 @@ class World:
 
     def run(self) -> World:
         stepping = Stepping(
-            module=self.module, plan=self.plan, schedule=lambda _: 1.0, learning_rate=0.01, transforms=(),
+            module=self.module, plan=self.plan, schedule=self.schedule, learning_rate=0.01, transforms=(),
             max_nonfinite_steps=self.most_nonfinite, seed=1, device=torch.device("cpu"), autocast=nullcontext,
-            load=self.load,
+            load=self.load, scaler=self.scaler,
         )  # fmt: skip
         services = Services(
             evaluate=self.evaluate, sample=self.sample, save=self.save, emit=self.events.append,
@@ -228,6 +233,107 @@ def test_fault_031_a_single_nonfinite_step_advances_step_and_data() -> None:
     world.run()
     assert [e["step"] for e in world.events if e["event"] == "step" and e["skipped"]] == [3]
     assert world.state.progress.samples_seen == 16
+
+
+class Overflowing(World):
+    """Gradients are infinite in the steps named `bad`; what is there after each step is noted."""
+
+    def __init__(self, bad: set[int], scaler: LossScaler | None, **options: Any):
+        super().__init__([1.0], **options)
+        self.bad, self.scaler = bad, scaler
+        self.schedule = lambda step: 1.0 + 0.1 * step
+        self.weights: list[float] = []
+        self.momenta: list[float] = []
+        self.scales: list[float | None] = []
+        self.seen: list[int] = []
+        self.prepare(1)
+
+    def prepare(self, step: int) -> None:
+        self.module.overflow = step in self.bad
+
+    def on_step(self, step: int) -> None:
+        progress = self.state.progress
+        assert progress.step == step
+        self.weights.append(float(self.module.w.detach()))
+        self.momenta += [float(moment) for moment in self.state.optimizers.state_tensors().values() if moment.numel()]
+        self.scales.append(progress.loss_scale)
+        self.seen.append(progress.samples_seen)
+        self.prepare(step + 1)
+
+
+@pytest.mark.fast
+def test_fault_033_an_infinite_gradient_halves_the_scale_and_skips_the_update() -> None:
+    """At each infinite gradient the scale halves and neither weight nor momentum moves, while the step, the data and
+    the learning rate go on; after three good steps the scale doubles. Otherwise the run is that of fp32."""
+    world = Overflowing({3, 4}, LossScaler(1024.0, 2.0, 0.5, growth_interval=3))
+    world.run()
+    assert world.scales == [1024, 1024, 512, 256, 256, 256, 512, 512]
+    assert (world.scaler.good_steps, world.state.progress.loss_scale_good_steps) == (1, 1)  # type: ignore[union-attr]
+    assert world.weights[1] == world.weights[2] == world.weights[3]
+    assert len(set(world.weights)) == 6
+    assert world.momenta[1] == world.momenta[3] != world.momenta[4]
+    assert world.seen == [2, 4, 6, 8, 10, 12, 14, 16]
+    steps = [event for event in world.events if event["event"] == "step"]
+    assert [event["skipped"] for event in steps] == [step in (3, 4) for step in range(1, 9)]
+    assert [event["learning_rate"] for event in steps] == [0.01 * (1.0 + 0.1 * step) for step in range(1, 9)]
+    assert world.state.progress.nonfinite_in_a_row == 0
+    assert world.state.progress.status == "finished"
+    plain = Overflowing({3, 4}, None)
+    plain.run()
+    assert (plain.weights, plain.momenta, plain.seen) == (world.weights, world.momenta, world.seen)
+    assert plain.scales == [None] * 8
+
+
+def _scale_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LossScaler, "update", lambda *_: None)
+
+
+def _update_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trifecta.training.step.math.isfinite", lambda _: True)
+    told, steps = LossScaler.update, itertools.count(1)
+    monkeypatch.setattr(LossScaler, "update", lambda self, _: told(self, next(steps) not in (3, 4)))
+
+
+def _step_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trifecta.training import loop
+
+    count = loop._count
+
+    def forgetful(state: TrainState, done: Any, *others: Any) -> None:
+        before = state.progress.samples_seen
+        count(state, done, *others)
+        if done.skipped:
+            state.progress.samples_seen = before
+
+    monkeypatch.setattr(loop, "_count", forgetful)
+
+
+def _gradients_stay_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "_foreach_mul_", lambda *_: None)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("bug", [_scale_stays, _update_is_made, _step_is_tried_again, _gradients_stay_scaled])
+def test_fault_033_control_an_overflow_handled_otherwise_is_noticed(
+    bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scale that stays, an update that is made all the same, data that stand still, or gradients that stay scaled
+    fail the test."""
+    bug(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_fault_033_an_infinite_gradient_halves_the_scale_and_skips_the_update()
+
+
+@pytest.mark.fast
+def test_fault_033_a_scale_below_its_floor_ends_the_run() -> None:
+    """Where no scale helps, the run ends with an error (5) before the scale falls below 2^-14, and no weight moved."""
+    world = Overflowing(set(range(1, 100)), LossScaler(2.0**-12, 2.0, 0.5, growth_interval=3), samples=200)
+    world.most_nonfinite = 100
+    with pytest.raises(NumericsError, match="overflow even at a loss scale of") as caught:
+        world.run()
+    assert caught.value.exit_code == 5
+    assert world.scales == [2.0**-13, 2.0**-14]
+    assert set(world.weights) == {0.0}
 
 
 @pytest.mark.fast
