@@ -173,8 +173,8 @@ def technique_pages() -> dict[Path, str]:
         )
         effects += _effects(path, text, results)
     index = ["# Techniques", "", (TECHNIQUES / "about.txt").read_text(encoding="utf-8").strip(), "",
-             "| technique | `--toggle` | keys | effect on the loss, 95 % interval | time | measured on |",
-             "|---|---|---|---|---|---|", *effects]  # fmt: skip
+             "| technique | `--toggle` | keys | effect on the loss, 95 % interval | time | memory | measured on |",
+             "|---|---|---|---|---|---|---|", *effects]  # fmt: skip
     pages[TECHNIQUES / "README.md"] = "\n".join(index) + "\n"
     return pages
 
@@ -195,11 +195,16 @@ def _effects(path: Path, text: str, results: dict[str, Any]) -> Iterator[str]:
             unseen = [other for other in unseen if other != name.partition("+")[0]]
             recipe = re.sub(r"^(docs|runs)/techniques/|(/recipe)?\.yaml$", "", found["recipe"].split()[0])
             recipe += ", last loss" if found["judge"] == "final" else ""
-            cells = [_settings(name), _effect(rows[name]), _times(rows[name]["time_ratio"]), recipe]
+            cells = [
+                _settings(name),
+                _effect(rows[name]),
+                *(_times(rows[name][f"{what}_ratio"]) for what in ("time", "memory")),
+                recipe,
+            ]
             yield f"| {title} | `{name}` | " + " | ".join(cells) + " |"
     for name in unseen:
         state = "what others are compared with" if name in COMPARED_WITH else "not measured"
-        yield f"| {title} | `{name}` | {_settings(name)} | {state} | | |"
+        yield f"| {title} | `{name}` | {_settings(name)} | {state} | | | |"
 
 
 def _settings(name: str) -> str:

@@ -47,7 +47,7 @@ def compare(
 
 def report(found: list[Any], task: str | None, advised: str | None) -> list[str]:
     """A table of what was measured, what each is for, and the advice."""
-    from trifecta.experiments.compare import CHECKLISTS, PURPOSES
+    from trifecta.experiments.compare import CHECKLISTS, DEMOS, PURPOSES
     from trifecta.tracking.terminal import count, duration, size
 
     first = found[0]
@@ -68,7 +68,9 @@ def report(found: list[Any], task: str | None, advised: str | None) -> list[str]
         "next token, a BERT's of masked ones, a T5's of what it writes for gaps.",
         "",
     ]
-    lines += [f"{row.arch:4} {PURPOSES[row.arch]}\n     look at: {CHECKLISTS[row.arch]}" for row in found]
+    for row in found:
+        lines += [f"{row.arch:4} {PURPOSES[row.arch]}", f"     look at: {CHECKLISTS[row.arch]}",
+                  f"     try: {DEMOS[row.arch].format(run=row.run)}"]  # fmt: skip
     if advised:
         lines += ["", f"For {task}: {advised}. Begin with: trifecta train --arch {advised} DATA"]
     else:

@@ -22,13 +22,13 @@ _SECONDS = 0.3
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """What `auto` means on a device: bf16 where the processor has instructions for it, else fp32.
+    """What `auto` means on a device: bf16 where it has instructions for it, else fp16 on a CUDA device, else fp32.
 
     Raises:
         ResourceError: fp16 on a CPU, which would emulate it slowly.
     """
     if name == "auto":
-        return "bf16" if has_fast_bf16(device) else "fp32"
+        return "bf16" if has_fast_bf16(device) else "fp16" if device.type == "cuda" else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise ResourceError(
             "execution.precision is fp16, which CPUs only emulate", fix="use precision bf16 or fp32, or a GPU"

@@ -27,6 +27,13 @@ CHECKLISTS: Mapping[str, str] = {
     "t5": "encoder without a mask, decoder with one that reads it; gaps as sentinels; beams; exact match, BLEU, ROUGE",
 }
 
+DEMOS: Mapping[str, str] = {
+    "gpt": "trifecta generate {run} --prompt 'The cat'",
+    "bert": "trifecta finetune {run} reviews.csv --task classify; then trifecta predict its run 'This movie is great'",
+    "t5": "trifecta finetune {run} pairs.tsv --task translate; then trifecta predict its run 'Hello'",
+}
+"""What to ask each of."""
+
 TASKS: Mapping[str, str] = {
     "complete": "gpt", "generate": "gpt", "chat": "gpt", "code": "gpt", "story": "gpt",
     "classify": "bert", "sentiment": "bert", "tag": "bert", "entities": "bert", "answer": "bert", "search": "bert",

@@ -263,8 +263,8 @@ class Execution(Section):
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto", "fp32; bf16 autocast; or fp16 autocast with loss scaling, on GPUs. Weights are fp32 always. auto: on "
-        "a CPU what a short timing of the model's products shows to be faster, on a GPU bf16 where it has it.",
-        resume="recorded",
+        "a CPU what a short timing of the model's products shows to be faster, on a CUDA device bf16 where it has it, "
+        "else fp16.", resume="recorded",
     )  # fmt: skip
     loss_scale: float = key(
         1024.0, "First factor of the loss under fp16, which keeps small gradients from vanishing.",

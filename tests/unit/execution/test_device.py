@@ -37,6 +37,17 @@ def test_threads_and_determinism_are_set_and_restored() -> None:
 
 
 @pytest.mark.fast
+@pytest.mark.parametrize(
+    ("device", "fast", "wanted"), [("cuda", True, "bf16"), ("cuda", False, "fp16"), ("mps", False, "fp32")]
+)
+def test_half_precision_is_on_by_default_where_a_gpu_has_one(
+    device: str, fast: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: fast)
+    assert resolve_precision("auto", torch.device(device)) == wanted
+
+
+@pytest.mark.fast
 @pytest.mark.parametrize("fast", [True, False])
 def test_precision(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trifecta.hardware._cpu_has_bf16", lambda: fast)
