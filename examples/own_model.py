@@ -24,7 +24,6 @@ class Recurrent(torch.nn.Module):
 
 
 windows = [CODES[start : start + 33] for start in range(0, len(CODES) - 33, 8)]
-loop = trifecta.Loop(Recurrent(), windows, trifecta.collate_next_token, learning_rate=1e-2, epochs=3)
-for report in loop:
+for report in trifecta.Loop(Recurrent(), windows, trifecta.collate_next_token, learning_rate=1e-2, epochs=3):
     if report.step % 10 == 0:
         print(report.step, round(report.loss, 3))

@@ -19,9 +19,8 @@ class AfterNext(torch.nn.Module):
 
 def collate(rows: list[torch.Tensor]) -> trifecta.Batch:
     ids = torch.stack(rows)
-    tokens_BT, targets_BT = ids[:, :-2], ids[:, 2:]
-    count = targets_BT.numel()
-    return trifecta.Batch({"tokens_BT": tokens_BT}, {"targets_BT": targets_BT}, {"after_next": count}, len(rows), count)
+    inputs, targets, count = {"tokens_BT": ids[:, :-2]}, {"targets_BT": ids[:, 2:]}, ids[:, 2:].numel()
+    return trifecta.Batch(inputs, targets, {"after_next": count}, samples=len(rows), tokens=count)
 
 
 model = trifecta.build(vocab_size=12, settings={"model.d_model": 32, "model.num_heads": 2, "model.num_layers": 2})

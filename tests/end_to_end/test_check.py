@@ -135,3 +135,29 @@ def test_little_text_is_said_to_be_little(characters: int, little: bool, run_tri
     assert done.returncode == 0, done.stderr
     notes = json.loads(done.stdout)["data"]["notes"]
     assert any("9,000 characters are little text" in note for note in notes) == little
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        (["data.sequence_length=1024"], True),
+        (["data.sequence_length=1023"], False),
+        (["data.sequence_length=1024", "model.attention_dropout=0"], False),
+        (["data.sequence_length=1024", "model.dropout=0"], False),
+        (["data.sequence_length=1024", "model.dropout=0", "model.attention_dropout=0.25"], True),
+    ],
+)
+def test_attention_dropout_over_long_sequences_on_a_cpu_is_warned_of(
+    settings: list[str], warned: bool, run_trifecta: Run, tmp_path: Path
+) -> None:
+    """From 1,024 tokens on, and only with dropout in the attention itself; it says what to set."""
+    (tmp_path / "book.txt").write_text("The cat sat on the mat. " * 900)
+    tiny = ["model.d_model=8", "model.num_heads=1", "model.num_layers=1", "model.d_ff=8", "training.batch_size=1"]
+    done = run_trifecta("check", "book.txt", "--preset", "small", "--device", "cpu", *tiny, *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ("with sequences of 1,024 on a CPU" in done.stdout) == warned
+    assert ("the fused kernel knows no dropout" in done.stdout) == warned
+    if warned:
+        rate = "0.25" if "model.dropout=0" in settings else "0.1"
+        assert f"attention dropout {rate} with" in done.stdout
+        assert "set model.attention_dropout to 0" in done.stdout
