@@ -71,6 +71,7 @@ COMMANDS = {
     "training.evaluate_every_n_steps=12 --toggle explicit_attention,math_attention,flash_attention,batch_size_auto",
     "compile": f"ablate {TEXT} model.num_layers=6 data.sequence_length=256 training.max_steps=40 "
     "training.evaluate_every_n_steps=40 --toggle compile",
+    "averages": f"{SHORT} --toggle ema",
     "more-schedules": f"{SHORT} --toggle exponential,exponential_decay,cosine_decay,piecewise,piecewise_constant_decay",
     "schedules": f"{SHORT} --toggle constant,linear,inverse_sqrt,one_cycle,wsd",
     "initialisation": f"{SHORT} --toggle xavier,he_normal,orthogonal,depth_scaled,zero_residual",

@@ -106,7 +106,9 @@ def test_group_006_each_is_said_to_be_for_something_with_a_checklist(
     assert main([*words, "--task", "translate"]) == 0
     said = capsys.readouterr().out
     for arch in ARCHITECTURES:
-        assert f"{arch:4} {PURPOSES[arch]}\n     look at: {CHECKLISTS[arch]}" in said
+        assert f"{arch:4} {PURPOSES[arch]}\n     look at: {CHECKLISTS[arch]}\n     try: trifecta " in said
+    for prompt in ("--prompt 'The cat'", "predict its run 'This movie is great'", "predict its run 'Hello'"):
+        assert prompt in said, "the demo prompts of group 6"
     assert "For translate: t5. Begin with: trifecta train --arch t5 DATA" in said
     assert main(words) == 0
     said = capsys.readouterr().out

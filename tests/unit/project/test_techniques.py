@@ -63,7 +63,7 @@ def test_keys_on_the_pages_exist() -> None:
 
     known = {key.key for key in known_keys()} | {"training.optimizer", "training.scheduler"}
     for name, text in pages().items():
-        for key in re.findall(r"`((?:model|training|objective|execution|data)\.[a-z_.]+)", text):
+        for key in re.findall(r"`((?:model|training|objective|execution|data)\.[a-z0-9_.]+)", text):
             assert key in known, (name, key)
 
 
@@ -87,7 +87,8 @@ def without_effect(index: dict[str, str], techniques: Iterable[str]) -> list[str
 def test_the_index_has_every_technique_with_its_effect() -> None:
     index = rows_of_index((PAGES / "README.md").read_text(encoding="utf-8"))
     assert without_effect(index, TECHNIQUES) == []
-    assert sum(effect == "not measured" for effect in index.values()) <= 2
+    unmeasured = {name for name, effect in index.items() if effect == "not measured"}
+    assert unmeasured <= {"fp16", "tf32", "cudnn_benchmark", "insert_words"}, "a GPU is wanted, or a thesaurus"
 
 
 def test_the_index_control_a_technique_that_it_lacks_is_noticed() -> None:
