@@ -111,6 +111,7 @@ def plan(request: Request, toggles: Sequence[Toggle], seeds: int, out: Path | No
 
 def _toggled(request: Request, toggle: Toggle, baseline: Resolution) -> tuple[Request, Resolution]:
     from trifecta.recipe.dump import flat
+    from trifecta.run.length import require_length
     from trifecta.run.resolution import resolve
 
     kept = tuple(text for text in request.overrides if text.partition("=")[0].strip() not in toggle.keys)
@@ -120,6 +121,7 @@ def _toggled(request: Request, toggle: Toggle, baseline: Resolution) -> tuple[Re
     recipe = request.config or request.preset or "the automatic recipe"
     try:
         resolution = resolve(asked)
+        require_length(resolution)
     except (RecipeError, ResourceError) as error:
         errors = error.errors if isinstance(error, RecipeErrors) else [error]
         what = "; ".join(one.what for one in errors)

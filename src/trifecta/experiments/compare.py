@@ -44,8 +44,9 @@ TASKS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One training. seconds_per_step: median. peak_bytes: of the whole process. loss: nats per predicted token of
-    held-out text; what is predicted differs, so losses of two architectures don't compare. accuracy: of those tokens.
+    """One training. seconds_per_step: median. peak_bytes: of the whole process, or of the GPU. loss: nats per predicted
+    token of held-out text; what is predicted differs, so losses of two architectures don't compare. accuracy: of those
+    tokens.
     """
 
     arch: str
@@ -104,6 +105,8 @@ def _measure(arch: str, request: Request, out: str) -> Measured:
     """One training and its figures."""
     import statistics
 
+    import torch
+
     from trifecta.run.trainer import train
 
     events: list[dict[str, Any]] = []
@@ -111,9 +114,10 @@ def _measure(arch: str, request: Request, out: str) -> Measured:
     steps = [event for event in events if event["event"] == "step"]
     last = [event for event in events if event["event"] == "evaluation"][-1]
     start = next(event for event in events if event["event"] == "start")
+    on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return Measured(
         arch=arch, parameters=start["parameters"], steps=len(steps),
         seconds_per_step=statistics.median(event["seconds"] for event in steps[len(steps) // 5 :]),
-        tokens_per_step=statistics.mean(event["tokens"] for event in steps), peak_bytes=peak_bytes(), loss=last["loss"],
-        accuracy=last.get("accuracy"), run=out,
+        tokens_per_step=statistics.mean(event["tokens"] for event in steps), peak_bytes=on_gpu or peak_bytes(),
+        loss=last["loss"], accuracy=last.get("accuracy"), run=out,
     )  # fmt: skip

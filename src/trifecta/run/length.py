@@ -6,6 +6,8 @@ from trifecta.errors import RecipeError
 from trifecta.recipe import Resolved
 from trifecta.recipe.schema import Recipe
 from trifecta.run import build
+from trifecta.run.feed import Feeds
+from trifecta.run.resolution import Resolution
 
 STEPWISE = {"step": "step_size", "exponential": "decay_steps", "exponential_decay": "decay_steps",
             "piecewise": "boundaries", "piecewise_constant_decay": "boundaries"}  # fmt: skip
@@ -22,6 +24,19 @@ def check_length(recipe: Recipe, resolved: Resolved, total_steps: int, steps_per
     _check_schedule(recipe, resolved, total_steps, steps_per_epoch)
     _check_patience(recipe, resolved, total_steps)
     _check_watch(recipe, resolved, total_steps)
+
+
+def require_length(resolution: Resolution) -> None:
+    """The same for a run that hasn't begun: reads its data, from the cache where that is there already.
+
+    Raises:
+        RecipeError: something comes after the end. DataError: the data can't be read.
+    """
+    recipe = resolution.recipe
+    data = build.data_of(recipe, resolution.text, None)
+    feeds = Feeds.of(recipe, build.objective_of(recipe, data.tokenizer), data.train, data.tokenizer).phases
+    plan = build.course_of(recipe, [len(feed.samples) for feed in feeds])
+    check_length(recipe, resolution.resolved, plan.total_steps(0, 0), plan.steps_per_epoch)
 
 
 def _refuse(resolved: Resolved, keys: tuple[str, ...], what: str, fix: str) -> None:

@@ -165,6 +165,7 @@ def test_wrong_toggles(texts: list[str], message: str) -> None:
         ("lora", (), 2, "lora can't act in small: .*training.init_from names none"),
         ("training.gradient_noise_decay=1", (), 2, "can't act in small: .*there is no noise"),
         ("data.paths=[other.txt]", (), 2, "sets data.paths, .* losses on other texts can't be compared"),
+        ("skip_spikes", (), 2, "skip_spikes can't act in small: .*looks for spikes after 64"),
         ("training.learning_rate=-1", (), 2, "can't act in small: .*training.learning_rate"),
         ("fp16", ("execution.device=cpu",), 2, "fp16 can't act in small: .*CPUs only emulate"),
     ],
