@@ -203,8 +203,6 @@ INERT: tuple[Inert, ...] = (
     Inert("objective.no_answer_threshold", ("objective.no_answer",),
           lambda r: isinstance(r.objective, components.Answer) and not r.objective.no_answer,
           "every question has an answer", "remove it, or set objective.no_answer to true"),
-    Inert("model.head_activation", ("objective.type",), lambda r: r.objective.type != "masked",
-          "only the head for masked tokens has one", "remove it"),
     Inert("objective.mixup_alpha", ("training.batch_size",),
           lambda r: r.training.batch_size == 1 and isinstance(r.objective, components.Classify),
           "a batch of one text has nothing to blend it with", "raise training.batch_size, or remove it"),

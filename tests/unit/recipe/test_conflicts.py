@@ -111,7 +111,6 @@ SILENCED: dict[str, str] = {
     "execution.checkpoint_policy": "execution: {checkpoint_policy: selective}",
     "objective.class_weights": "model: bert\nobjective: {type: classify, kind: multi, class_weights: auto}",
     "objective.no_answer_threshold": "model: bert\nobjective: {type: answer, no_answer: false, no_answer_threshold: 1}",
-    "model.head_activation": "model: {type: bert, head_activation: relu}\nobjective: classify",
     "execution.checkpoint_policy by execution.compile": "execution: {compile: true, gradient_checkpointing: true, "
     "checkpoint_policy: selective}",
     "execution.attention": "model: {attention: explicit}\nexecution: {attention: math}",
