@@ -200,6 +200,13 @@ INERT: tuple[Inert, ...] = (
           lambda r: isinstance(r.objective, components.Classify) and r.objective.class_weights == "auto"
           and r.objective.kind in ("multi", "regression"),
           "only where a text has one class the rare ones can weigh more", "remove it"),
+    *(Inert(f"objective.{name}", ("objective.kind",),
+            lambda r: isinstance(r.objective, components.Classify) and r.objective.kind in ("single", "multi"),
+            "classes aren't numbers", "remove it")
+      for name in ("label_mean", "label_scale")),
+    Inert("objective.label_counts", ("objective.class_weights",),
+          lambda r: getattr(r.objective, "class_weights", None) == "equal",
+          "all classes weigh the same", "remove it, or set objective.class_weights to auto"),
     Inert("objective.no_answer_threshold", ("objective.no_answer",),
           lambda r: isinstance(r.objective, components.Answer) and not r.objective.no_answer,
           "every question has an answer", "remove it, or set objective.no_answer to true"),

@@ -23,6 +23,7 @@ def check_length(recipe: Recipe, resolved: Resolved, total_steps: int, steps_per
     _check_warmup(recipe, resolved, total_steps)
     _check_schedule(recipe, resolved, total_steps, steps_per_epoch)
     _check_patience(recipe, resolved, total_steps)
+    _check_nonfinite(recipe, resolved, total_steps)
     _check_watch(recipe, resolved, total_steps)
 
 
@@ -86,6 +87,12 @@ def _check_patience(recipe: Recipe, resolved: Resolved, total_steps: int) -> Non
     if patience >= validations:
         _refuse(resolved, (key,), f"{key} is {patience}, but the whole run has {validations} validations",
                 f"lower {key} or training.evaluate_every_n_steps, or {_longer(recipe)}")  # fmt: skip
+
+
+def _check_nonfinite(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:
+    most, key = recipe.training.max_nonfinite_steps, "training.max_nonfinite_steps"
+    if key in resolved.written and most > total_steps:
+        _refuse(resolved, (key,), f"{key} is {most}, but the whole run has {total_steps} steps", f"lower {key}")
 
 
 def _check_watch(recipe: Recipe, resolved: Resolved, total_steps: int) -> None:

@@ -110,6 +110,9 @@ SILENCED: dict[str, str] = {
     "execution.checkpoint_every_n_layers": "execution: {checkpoint_every_n_layers: 2}",
     "execution.checkpoint_policy": "execution: {checkpoint_policy: selective}",
     "objective.class_weights": "model: bert\nobjective: {type: classify, kind: multi, class_weights: auto}",
+    "objective.label_mean": "model: bert\nobjective: {type: classify, kind: single, label_mean: 2}",
+    "objective.label_scale": "model: bert\nobjective: {type: classify, kind: multi, label_scale: 2}",
+    "objective.label_counts": "model: bert\nobjective: {type: classify, label_counts: [3, 4]}",
     "objective.no_answer_threshold": "model: bert\nobjective: {type: answer, no_answer: false, no_answer_threshold: 1}",
     "execution.checkpoint_policy by execution.compile": "execution: {compile: true, gradient_checkpointing: true, "
     "checkpoint_policy: selective}",

@@ -37,6 +37,7 @@ def held(settings: dict[str, Any], total_steps: int) -> None:
         (PATIENT, 41, "is 4, but the whole run has 4 validations"),
         (WATCH, 31, "looks for spikes after 30 updates .* and first has a place to go back to at step 30"),
         (WATCH | {"training.spikes.window": 20}, 31, "which first has a place to go back to at step 30, and the whole"),
+        ({"training.max_nonfinite_steps": 20}, 20, "max_nonfinite_steps is 20, but the whole run has 19 steps"),
         ({"training.warmup_steps": 30}, 30, "warmup_steps is 30, but the whole run has 29 steps"),
     ],
 )
